@@ -1,0 +1,118 @@
+/**
+ * Builds everything that runs into dist/.
+ *
+ *   node esbuild.mjs             what is shipped (minified) and the test bundles
+ *   node esbuild.mjs --product   only what is shipped
+ *   node esbuild.mjs --watch     not minified, rebuilt on every change
+ */
+import { chmod, glob, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import esbuild from 'esbuild';
+import { watForEsbuild } from './scripts/build/wat.mjs';
+
+const { values: options } = parseArgs({
+  options: { product: { type: 'boolean', default: false }, watch: { type: 'boolean', default: false } },
+});
+
+/** Loaded at run time, when first needed, from the node_modules beside dist/. */
+const NATIVE = ['fs-native-extensions', 'koffi'];
+
+/** Used by test bundles from the project's own node_modules. */
+const TEST_TOOLS = ['mocha', 'playwright-core', 'axe-core'];
+
+/** @satisfies {import('esbuild').BuildOptions} */
+const common = {
+  bundle: true,
+  sourcemap: true,
+  minify: !options.watch,
+  // Names stay in stack traces and in error names that cross a port.
+  keepNames: true,
+  legalComments: 'none',
+  logLevel: 'warning',
+  plugins: [watForEsbuild()],
+};
+
+/** @satisfies {import('esbuild').BuildOptions} */
+const node = {
+  ...common,
+  platform: 'node',
+  format: 'cjs',
+  target: 'node20',
+  external: ['vscode', ...NATIVE],
+};
+
+/** @type {{ entryPoints: Record<string, string>, outdir: string, settings: import('esbuild').BuildOptions }[]} */
+const bundles = [
+  {
+    outdir: 'dist',
+    entryPoints: { extension: 'src/extension.ts', worker: 'src/worker/main.ts', sample: 'src/sample/main.ts' },
+    settings: node,
+  },
+  {
+    outdir: 'dist',
+    entryPoints: { cli: 'src/cli/main.ts' },
+    settings: { ...node, banner: { js: '#!/usr/bin/env node' } },
+  },
+  {
+    outdir: 'dist/webview',
+    entryPoints: { main: 'webview/main.ts' },
+    settings: { ...common, platform: 'browser', format: 'esm', target: 'chrome130' },
+  },
+];
+
+if (!options.product) {
+  const settings = { ...node, target: 'node22', minify: false, external: [...node.external, ...TEST_TOOLS] };
+  bundles.push(
+    { outdir: 'dist/test/host', entryPoints: { index: 'test/host/index.ts', ...(await testFiles('test/host')) }, settings },
+    { outdir: 'dist/test/e2e', entryPoints: { index: 'test/e2e/index.ts', ...(await testFiles('test/e2e')) }, settings },
+    { outdir: 'dist/test/bench', entryPoints: { main: 'test/bench/main.ts' }, settings },
+  );
+}
+
+/**
+ * @param {string} folder
+ * @returns {Promise<Record<string, string>>} entry points by their path under the output folder
+ */
+async function testFiles(folder) {
+  /** @type {Record<string, string>} */
+  const entries = {};
+  for await (const file of glob(`${folder}/**/*.test.ts`)) {
+    entries[file.slice(folder.length + 1, -'.ts'.length)] = file;
+  }
+  return entries;
+}
+
+/**
+ * A test that was renamed must not go on running from its old bundle.
+ *
+ * @param {Set<string>} outputs
+ */
+async function removeStale(outputs) {
+  for await (const file of glob('dist/**/*.{js,map,css}')) {
+    if (!outputs.has(file.replaceAll('\\', '/'))) {
+      await rm(file);
+    }
+  }
+}
+
+/** @satisfies {import('esbuild').BuildOptions[]} */
+const builds = bundles
+  .map(({ entryPoints, outdir, settings }) => ({
+    ...settings,
+    outdir,
+    metafile: true,
+    entryPoints: Object.fromEntries(Object.entries(entryPoints).filter(([, file]) => existsSync(file))),
+  }))
+  .filter(({ entryPoints }) => Object.keys(entryPoints).length > 0);
+
+if (options.watch) {
+  const contexts = await Promise.all(builds.map((build) => esbuild.context({ ...build, logLevel: 'info' })));
+  await Promise.all(contexts.map((context) => context.watch()));
+} else {
+  const results = await Promise.all(builds.map((build) => esbuild.build(build)));
+  await removeStale(new Set(results.flatMap(({ metafile }) => Object.keys(metafile?.outputs ?? {}))));
+  if (existsSync('dist/cli.js')) {
+    await chmod('dist/cli.js', 0o755);
+  }
+}
