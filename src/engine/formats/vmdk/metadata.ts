@@ -1,0 +1,106 @@
+import { Decoded } from '../../layout/codec';
+import { readAvailable, type ByteSource } from '../../io/source';
+import type { Problem } from '../problem';
+import { VMDK_MAGIC, VMDK_SPARSE_HEADER } from './structures';
+
+/** One extent line of a descriptor. */
+export interface VmdkExtent {
+  readonly access: string;
+  /** Bytes. */
+  readonly length: number;
+  readonly type: string;
+  /** Null for ZERO extents. */
+  readonly fileName: string | null;
+}
+
+/** What a VMDK's descriptor and sparse header say. Grains are not read: a VMDK is looked at, not followed. */
+export interface VmdkMetadata {
+  readonly source: ByteSource;
+  /** Null for a descriptor file without an extent of its own. */
+  readonly header: Decoded<(typeof VMDK_SPARSE_HEADER.fields)[number]['name']> | null;
+  readonly descriptor: { readonly text: string; readonly hostOffset: number } | null;
+  readonly createType: string | null;
+  readonly parentFileNameHint: string | null;
+  readonly extents: readonly VmdkExtent[];
+  /** Virtual disk size in bytes; 0 when nothing says. */
+  readonly size: number;
+  /** Bytes; null without a sparse header. */
+  readonly grainSize: number | null;
+  readonly problems: readonly Problem[];
+}
+
+const SECTOR = 512;
+/** A descriptor is text of a few hundred bytes; more than this is not read. */
+const MAX_DESCRIPTOR = 64 * 1024;
+export const VMDK_DESCRIPTOR_START = '# Disk DescriptorFile';
+
+/** Reads the sparse header and the descriptor, embedded or as the file itself. Never throws on content. */
+export function readVmdkMetadata(source: ByteSource): VmdkMetadata {
+  const problems: Problem[] = [];
+  const decoded = new Decoded(VMDK_SPARSE_HEADER, readAvailable(source, 0, VMDK_SPARSE_HEADER.length));
+  const sparse = readAvailable(source, 0, 4).join() === '75,68,77,86';
+  const header = sparse ? decoded : null;
+  const descriptorOffset = header ? header.number('descriptorOffset') * SECTOR : 0;
+  const declared = header ? header.number('descriptorSize') * SECTOR : source.size;
+  const hasDescriptor = !header || (descriptorOffset > 0 && declared > 0);
+  const text = hasDescriptor ? textUntilNul(readAvailable(source, descriptorOffset, Math.min(declared, MAX_DESCRIPTOR))) : null;
+  if (hasDescriptor && !text?.startsWith(VMDK_DESCRIPTOR_START)) {
+    problems.push({
+      severity: 'warning',
+      structure: 'VMDK descriptor',
+      hostOffset: descriptorOffset,
+      message: 'The descriptor does not begin with "# Disk DescriptorFile".',
+    });
+  }
+  const extents = text === null ? [] : parseExtents(text);
+  const capacity = header ? header.number('capacity') * SECTOR : extents.reduce((sum, extent) => sum + extent.length, 0);
+  if (!Number.isSafeInteger(capacity)) {
+    problems.push({
+      severity: 'error',
+      structure: 'VMDK sparse extent header',
+      field: 'capacity',
+      hostOffset: 12,
+      message: 'The capacity is past 2^53-1 bytes.',
+    });
+  }
+  return {
+    source,
+    header,
+    extents,
+    problems,
+    descriptor: text === null ? null : { text, hostOffset: descriptorOffset },
+    createType: value(text, 'createType'),
+    parentFileNameHint: value(text, 'parentFileNameHint'),
+    size: Number.isSafeInteger(capacity) ? capacity : 0,
+    grainSize: header ? header.number('grainSize') * SECTOR : null,
+  };
+}
+
+/** The magic as a little-endian number at offset 0 ("KDMV"). */
+export const VMDK_MAGIC_BYTES = [VMDK_MAGIC & 0xff, (VMDK_MAGIC >> 8) & 0xff, (VMDK_MAGIC >> 16) & 0xff, VMDK_MAGIC >>> 24] as const;
+
+function textUntilNul(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return new TextDecoder('utf-8').decode(end < 0 ? bytes : bytes.subarray(0, end));
+}
+
+function value(text: string | null, key: string): string | null {
+  const line = text?.split('\n').find((candidate) => candidate.trim().toLowerCase().startsWith(`${key.toLowerCase()}=`));
+  return line
+    ? line
+        .slice(line.indexOf('=') + 1)
+        .trim()
+        .replace(/^"|"$/g, '')
+    : null;
+}
+
+function parseExtents(text: string): VmdkExtent[] {
+  const extents: VmdkExtent[] = [];
+  for (const line of text.split('\n')) {
+    const match = /^(RW|RDONLY|NOACCESS)\s+(\d+)\s+([A-Z0-9]+)(?:\s+"([^"]*)")?/.exec(line.trim());
+    if (match) {
+      extents.push({ access: match[1] ?? '', length: Number(match[2]) * SECTOR, type: match[3] ?? '', fileName: match[4] ?? null });
+    }
+  }
+  return extents;
+}

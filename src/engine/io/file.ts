@@ -1,0 +1,138 @@
+import * as fs from 'node:fs';
+
+import { fileError, notARegularFile } from '../errors';
+import { holeFinder } from './holes';
+import type { ByteSource } from './source';
+
+/** `st_blocks` counts 512-byte units on every system, whatever the file system's block size. */
+const STAT_BLOCK = 512;
+
+/** A regular file or block device, opened read-only. */
+export class FileSource implements ByteSource {
+  readonly name: string;
+  readonly fd: number;
+  private stat: { size: number; allocatedBytes: number; modifiedMs: number };
+  private closed = false;
+
+  private constructor(name: string, fd: number) {
+    this.name = name;
+    this.fd = fd;
+    this.stat = statOf(name, fd);
+  }
+
+  /**
+   * Opens `path` for reading. `O_NONBLOCK` keeps a FIFO that poses as an image from hanging the open.
+   * @throws EngineError `file.notFound`, `file.notAccessible`, `file.notRegular`, `file.io`
+   */
+  static open(path: string, name = path): FileSource {
+    let fd: number;
+    try {
+      fd = fs.openSync(path, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0));
+    } catch (cause) {
+      throw fileError(name, 'Opening', cause);
+    }
+    try {
+      return new FileSource(name, fd);
+    } catch (error) {
+      fs.closeSync(fd);
+      throw error;
+    }
+  }
+
+  get size(): number {
+    return this.stat.size;
+  }
+
+  get allocatedBytes(): number {
+    return this.stat.allocatedBytes;
+  }
+
+  /** Milliseconds since 1970 of the last change, as of opening or the last `refresh`. */
+  get modifiedMs(): number {
+    return this.stat.modifiedMs;
+  }
+
+  /** Looks at the file again; returns whether its size or time changed since the last look. */
+  refresh(): boolean {
+    const before = this.stat;
+    this.stat = statOf(this.name, this.fd);
+    return before.size !== this.stat.size || before.modifiedMs !== this.stat.modifiedMs;
+  }
+
+  read(target: Uint8Array, hostOffset: number): number {
+    let done = 0;
+    try {
+      while (done < target.length) {
+        const count = fs.readSync(this.fd, target, done, target.length - done, hostOffset + done);
+        if (count === 0) {
+          break;
+        }
+        done += count;
+      }
+    } catch (cause) {
+      throw fileError(this.name, `Reading ${target.length} bytes at offset ${hostOffset} of`, cause);
+    }
+    return done;
+  }
+
+  extentAt(hostOffset: number): { readonly length: number; readonly data: boolean } {
+    const rest = this.size - hostOffset;
+    const finder = this.stat.allocatedBytes < this.size ? holeFinder() : null;
+    if (!finder) {
+      return { length: rest, data: true };
+    }
+    const nextData = finder.nextData(this.fd, hostOffset);
+    if (nextData < 0) {
+      return { length: rest, data: false };
+    }
+    if (nextData > hostOffset) {
+      return { length: Math.min(rest, nextData - hostOffset), data: false };
+    }
+    const nextHole = finder.nextHole(this.fd, hostOffset);
+    return { length: nextHole > hostOffset ? Math.min(rest, nextHole - hostOffset) : rest, data: true };
+  }
+
+  close(): void {
+    if (!this.closed) {
+      this.closed = true;
+      fs.closeSync(this.fd);
+    }
+  }
+}
+
+function statOf(name: string, fd: number): { size: number; allocatedBytes: number; modifiedMs: number } {
+  const stat = fs.fstatSync(fd);
+  if (stat.isFile()) {
+    return { size: stat.size, allocatedBytes: stat.blocks * STAT_BLOCK, modifiedMs: stat.mtimeMs };
+  }
+  if (stat.isBlockDevice()) {
+    const size = blockDeviceSize(fd);
+    return { size, allocatedBytes: size, modifiedMs: stat.mtimeMs };
+  }
+  throw notARegularFile(name, stat.isDirectory() ? 'a directory' : stat.isFIFO() ? 'a pipe' : 'a special file');
+}
+
+/** `stat` gives a block device no size; its end is found by halving, a read past it returns nothing. */
+function blockDeviceSize(fd: number): number {
+  const probe = new Uint8Array(1);
+  let known = 0;
+  let limit = Number.MAX_SAFE_INTEGER;
+  while (known < limit) {
+    const middle = known + Math.floor((limit - known) / 2);
+    if (readsAt(fd, probe, middle)) {
+      known = middle + 1;
+    } else {
+      limit = middle;
+    }
+  }
+  return known;
+}
+
+function readsAt(fd: number, probe: Uint8Array, offset: number): boolean {
+  try {
+    return fs.readSync(fd, probe, 0, 1, offset) === 1;
+  } catch {
+    // Linux answers EINVAL past the end of some devices: not readable there, which is the question.
+    return false;
+  }
+}
