@@ -7,6 +7,9 @@ import type { ByteSource } from './source';
 /** `st_blocks` counts 512-byte units on every system, whatever the file system's block size. */
 const STAT_BLOCK = 512;
 
+/** `O_NONBLOCK` keeps a FIFO that poses as an image from hanging the open; Windows has neither. */
+const OPEN_FLAGS = fs.constants.O_RDONLY | ((fs.constants as { readonly O_NONBLOCK?: number }).O_NONBLOCK ?? 0);
+
 /** A regular file or block device, opened read-only. */
 export class FileSource implements ByteSource {
   readonly name: string;
@@ -21,13 +24,13 @@ export class FileSource implements ByteSource {
   }
 
   /**
-   * Opens `path` for reading. `O_NONBLOCK` keeps a FIFO that poses as an image from hanging the open.
+   * Opens `path` for reading.
    * @throws EngineError `file.notFound`, `file.notAccessible`, `file.notRegular`, `file.io`
    */
   static open(path: string, name = path): FileSource {
     let fd: number;
     try {
-      fd = fs.openSync(path, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0));
+      fd = fs.openSync(path, OPEN_FLAGS);
     } catch (cause) {
       throw fileError(name, 'Opening', cause);
     }

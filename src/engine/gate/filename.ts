@@ -1,0 +1,94 @@
+import * as path from 'node:path';
+
+import { realPath } from '../io/realPath';
+import { jsonFileName } from './jsonName';
+
+/** A recorded name, taken apart. */
+export interface ResolvedName {
+  /** The name as QEMU would open and print it: the recorded one, or put behind the overlay's folder when it is relative. */
+  readonly filename: string;
+  /** Absolute path, `..` and symbolic links not resolved away; null when the name is no local file. */
+  readonly path: string | null;
+  /** The same with symbolic links resolved as far as they exist; what a gate judges and what is opened. */
+  readonly realPath: string | null;
+  /** The prefix of a protocol name (`json`, `nbd`, `http`, ...); null for a plain file name. `file:` counts as plain. */
+  readonly protocol: string | null;
+}
+
+/** Which base a relative name has depends on what it names. */
+export interface NameContext {
+  /** How the image that holds the name was itself named; the folder part of it goes before a relative backing file name. */
+  readonly imageFilename: string;
+  readonly role: 'backing' | 'data-file' | 'extent';
+  /**
+   * Folder that QEMU would run in: `file:` and `json:` names and relative data files are relative to it. Without one (a window has no
+   * current folder) the image's own folder is taken.
+   */
+  readonly currentFolder?: string | undefined;
+}
+
+/**
+ * Resolves a name that stands in an image as QEMU 7.2 does (block.c: path_has_protocol, path_combine, bdrv_make_absolute_filename; seen
+ * with qemu-img and qemu-io): a relative backing file lies relative to the folder in the overlay's *name* - symbolic links in it are not
+ * resolved first -, whereas a data file's name, or one behind `file:`, is relative to the current folder.
+ */
+export function resolveName(recordedName: string, context: NameContext): ResolvedName {
+  const { imageFilename, role } = context;
+  const imageFolder = folderOf(imageFilename);
+  const absoluteImageFolder = against(process.cwd(), stripFilePrefix(imageFolder));
+  const currentFolder = context.currentFolder ?? absoluteImageFolder;
+  const protocol = protocolOf(recordedName);
+  if (protocol === 'json') {
+    const name = jsonFileName(recordedName);
+    return local(recordedName, name === null ? null : against(currentFolder, stripFilePrefix(name)), 'json');
+  }
+  if (protocol === 'file') {
+    return local(recordedName, against(currentFolder, stripFilePrefix(recordedName)), null);
+  }
+  if (protocol !== null) {
+    return local(recordedName, null, protocol);
+  }
+  if (path.isAbsolute(recordedName)) {
+    return local(recordedName, recordedName, null);
+  }
+  if (role === 'data-file') {
+    return local(recordedName, against(currentFolder, recordedName), null);
+  }
+  return local(imageFolder + recordedName, against(absoluteImageFolder, recordedName), null);
+}
+
+/** The protocol prefix of a file name: what stands before a colon that comes before any slash; null without one. */
+export function protocolOf(name: string): string | null {
+  const end = name.search(process.platform === 'win32' ? /[:/\\]/ : /[:/]/);
+  if (end < 0 || name[end] !== ':' || (process.platform === 'win32' && /^[a-zA-Z]:/.test(name))) {
+    return null;
+  }
+  return name.slice(0, end);
+}
+
+/** The name without the `file:` that QEMU lets stand before a local path. */
+export function stripFilePrefix(name: string): string {
+  return name.startsWith('file:') ? name.slice('file:'.length) : name;
+}
+
+function local(filename: string, absolute: string | null, protocol: string | null): ResolvedName {
+  if (absolute === null || absolute.includes('\0')) {
+    // No file system has a name with a NUL byte in it.
+    return { filename, path: null, realPath: null, protocol };
+  }
+  return { filename, path: absolute, realPath: realPath(absolute), protocol };
+}
+
+/** The folder part of a name, with its last slash, as it stands; empty for a bare name. */
+function folderOf(filename: string): string {
+  const slash = process.platform === 'win32' ? Math.max(filename.lastIndexOf('/'), filename.lastIndexOf('\\')) : filename.lastIndexOf('/');
+  return filename.slice(0, slash + 1);
+}
+
+/** Not `path.resolve`: `a/../b` is not `b` when `a` is a symbolic link; only what cannot be a link is shortened. */
+function against(folder: string, name: string): string {
+  if (path.isAbsolute(name)) {
+    return name;
+  }
+  return name.includes('..') || folder.includes('..') ? `${folder}${path.sep}${name}` : path.join(folder, name);
+}

@@ -1,0 +1,62 @@
+/** A `json:` name nests drivers; deeper than this is no description of a file. */
+const MAX_DEPTH = 16;
+
+/**
+ * The local file that a `json:` name leads to when all it describes is a file read through the `file` driver, perhaps below format
+ * drivers (`{"driver":"qcow2","file":{"driver":"file","filename":"x"}}`, or with QEMU's dotted keys); null for everything else. Any
+ * other driver, and any option that changes what is read (`offset`, `size`), means that the file alone is not what is named.
+ */
+export function jsonFileName(name: string): string | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(name.slice('json:'.length));
+  } catch {
+    // Not JSON: a name that QEMU refuses too.
+    return null;
+  }
+  return isObject(value) ? fileOf(nested(value, MAX_DEPTH), MAX_DEPTH) : null;
+}
+
+/** Drivers whose `file` child is the image itself. */
+const FORMATS = new Set(['raw', 'qcow2', 'qed', 'vmdk']);
+
+type Options = Record<string, unknown>;
+
+function fileOf(options: Options, depth: number): string | null {
+  const { driver, filename, file, offset, size } = options;
+  if (depth === 0 || offset !== undefined || size !== undefined) {
+    return null;
+  }
+  if (isObject(file) && filename === undefined && (driver === undefined || (typeof driver === 'string' && FORMATS.has(driver)))) {
+    return fileOf(file, depth - 1);
+  }
+  if (typeof filename === 'string' && file === undefined && (driver === 'file' || driver === undefined)) {
+    return filename;
+  }
+  return null;
+}
+
+/** Turns `{"file.filename": "x"}` into `{"file": {"filename": "x"}}`. */
+function nested(flat: Options, depth: number): Options {
+  const result: Options = Object.create(null) as Options;
+  for (const [key, value] of Object.entries(flat)) {
+    const parts = key.split('.');
+    if (parts.length > MAX_DEPTH) {
+      return {};
+    }
+    const last = parts.pop() ?? '';
+    let inner = result;
+    for (const part of parts) {
+      const next = inner[part];
+      const child: Options = isObject(next) ? next : (Object.create(null) as Options);
+      inner[part] = child;
+      inner = child;
+    }
+    inner[last] = isObject(value) && depth > 0 ? nested(value, depth - 1) : value;
+  }
+  return result;
+}
+
+function isObject(value: unknown): value is Options {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
