@@ -111,7 +111,12 @@ export const askGate = new RequestType<
     readonly path: string | null;
     readonly protocol: string | null;
   },
-  { readonly allowed: boolean; readonly reason: RefusalReason | null },
+  {
+    readonly allowed: boolean;
+    readonly reason: RefusalReason | null;
+    /** Absolute path of a file that the person named to be opened in the named one's place; only when allowed. */
+    readonly replacement?: string | undefined;
+  },
   WireError
 >('gate/ask');
 

@@ -13,7 +13,9 @@ export interface NamedFile {
   readonly protocol: string | null;
 }
 
-export type GateDecision = { readonly allowed: true } | { readonly allowed: false; readonly reason: RefusalReason };
+/** `replacement` is the absolute path of a file that the person named to be opened in the named one's place. */
+export type GateDecision =
+  { readonly allowed: true; readonly replacement?: string | undefined } | { readonly allowed: false; readonly reason: RefusalReason };
 
 /** The one policy for opening what an image names. The shell's asks the workspace's trust and the person's grants; the command line's follows `--follow`. */
 export interface OpeningGate {
