@@ -106,7 +106,7 @@ export function encode<Name extends string>(declared: Structure<Name>, values: S
   const bytes = new Uint8Array(declared.length);
   const view = new DataView(bytes.buffer);
   for (const field of declared.fields) {
-    const value = values[field.name as Name];
+    const value = values[field.name];
     if (value !== undefined) {
       writeField(bytes, view, field, value, declared.order);
     }

@@ -1,4 +1,5 @@
-import { EngineError, invalidFormat, unsupported } from '../../errors';
+import type { EngineError} from '../../errors';
+import { invalidFormat, unsupported } from '../../errors';
 import { Decoded } from '../../layout/codec';
 import { readAvailable, type ByteSource } from '../../io/source';
 import type { Problem } from '../problem';
