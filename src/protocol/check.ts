@@ -84,6 +84,11 @@ export interface CheckReport {
   readonly exitCode: number;
   /** Exit code when what goes beyond qemu-img counts too (`--strict`). */
   readonly strictExitCode: number;
+  /**
+   * Why the check could not be completed, in the words of the errno that qemu-img names ("Invalid argument"): `exitCode` is 1, and
+   * qemu-img prints no counts. Null when it was completed.
+   */
+  readonly failure: string | null;
   readonly deep: boolean;
   /** Wall time in milliseconds. */
   readonly elapsedMs: number;
