@@ -7,6 +7,7 @@
  */
 import { chmod, glob, rm } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import esbuild from 'esbuild';
 import { watForEsbuild } from './scripts/build/wat.mjs';
@@ -62,7 +63,13 @@ const bundles = [
 ];
 
 if (!options.product) {
-  const settings = { ...node, target: 'node22', minify: false, external: [...node.external, ...TEST_TOOLS] };
+  const settings = {
+    ...node,
+    target: 'node22',
+    minify: false,
+    external: [...node.external, ...TEST_TOOLS],
+    plugins: [...common.plugins, scriptsStayOutside()],
+  };
   bundles.push(
     { outdir: 'dist/test/host', entryPoints: { index: 'test/host/index.ts', ...(await testFiles('test/host')) }, settings },
     { outdir: 'dist/test/e2e', entryPoints: { index: 'test/e2e/index.ts', ...(await testFiles('test/e2e')) }, settings },
@@ -81,6 +88,20 @@ async function testFiles(folder) {
     entries[file.slice(folder.length + 1, -'.ts'.length)] = file;
   }
   return entries;
+}
+
+/**
+ * Tests use the project's scripts where they lie, since these find the project by their own place.
+ *
+ * @returns {import('esbuild').Plugin}
+ */
+function scriptsStayOutside() {
+  return {
+    name: 'scripts-stay-outside',
+    setup(build) {
+      build.onResolve({ filter: /\/scripts\/.*\.mjs$/ }, ({ path, resolveDir }) => ({ path: resolve(resolveDir, path), external: true }));
+    },
+  };
 }
 
 /**

@@ -1,0 +1,50 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Browser } from 'playwright-core';
+import { launchChromium } from '../../scripts/vscode/browser.mjs';
+import { THEMES } from '../harness/theme';
+import type { ThemeKind } from '../harness/theme';
+import { startTestServer } from '../harness/vscodeServer';
+import type { TestServer } from '../harness/vscodeServer';
+import { VsCodeWindow } from '../harness/window';
+
+describe('a window of VS Code', () => {
+  let browser: Browser;
+  let server: TestServer;
+  let folder: string;
+  let window: VsCodeWindow;
+
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'chainscope-smoke-'));
+    await writeFile(join(folder, 'notes.txt'), 'hello\n');
+    [browser, server] = await Promise.all([launchChromium(), startTestServer({ trusted: false, log: 'smoke-server' })]);
+    window = await VsCodeWindow.open(browser, server.address(folder));
+  });
+
+  after(async () => {
+    await browser.close();
+    await server.stop();
+    await rm(folder, { recursive: true });
+  });
+
+  it('opens a file by its name', async () => {
+    await window.openFile('notes.txt');
+    await window.page.locator('.monaco-editor .view-line').filter({ hasText: 'hello' }).waitFor();
+    await window.closeAllEditors();
+  });
+
+  it('is restricted until the folder is trusted', async () => {
+    assert.equal(await window.isRestricted(), true);
+    await window.trustWorkspace();
+    assert.equal(await window.isRestricted(), false);
+  });
+
+  for (const kind of Object.keys(THEMES) as ThemeKind[]) {
+    it(`shows the ${kind} theme`, async () => {
+      await window.setTheme(kind);
+      await window.screenshot(`smoke-${kind}`);
+    });
+  }
+});
