@@ -46,6 +46,8 @@ export interface LockHolder {
 }
 
 export interface UsageState {
+  /** False where the system does not tell (anything but Linux); the rest is then empty. */
+  readonly known: boolean;
   /** Some process holds QEMU's locks on the file. */
   readonly inUse: boolean;
   readonly writing: boolean;

@@ -10,11 +10,24 @@ const STAT_BLOCK = 512;
 /** `O_NONBLOCK` keeps a FIFO that poses as an image from hanging the open; Windows has neither. */
 const OPEN_FLAGS = fs.constants.O_RDONLY | ((fs.constants as { readonly O_NONBLOCK?: number }).O_NONBLOCK ?? 0);
 
+/** A file by device and inode number. */
+export interface FileIdentity {
+  readonly device: bigint;
+  readonly inode: bigint;
+}
+
+interface FileStat {
+  readonly size: number;
+  readonly allocatedBytes: number;
+  readonly modifiedMs: number;
+  readonly identity: FileIdentity;
+}
+
 /** A regular file or block device, opened read-only. */
 export class FileSource implements ByteSource {
   readonly name: string;
   readonly fd: number;
-  private stat: { size: number; allocatedBytes: number; modifiedMs: number };
+  private stat: FileStat;
   private closed = false;
 
   private constructor(name: string, fd: number) {
@@ -48,6 +61,11 @@ export class FileSource implements ByteSource {
 
   get allocatedBytes(): number {
     return this.stat.allocatedBytes;
+  }
+
+  /** Which file it is, whatever its name: equal for two sources exactly when they are the same file. */
+  get identity(): FileIdentity {
+    return this.stat.identity;
   }
 
   /** Milliseconds since 1970 of the last change, as of opening or the last `refresh`. */
@@ -103,14 +121,17 @@ export class FileSource implements ByteSource {
   }
 }
 
-function statOf(name: string, fd: number): { size: number; allocatedBytes: number; modifiedMs: number } {
-  const stat = fs.fstatSync(fd);
+function statOf(name: string, fd: number): FileStat {
+  // Inode numbers use all 64 bits on some file systems.
+  const stat = fs.fstatSync(fd, { bigint: true });
+  const identity = { device: stat.dev, inode: stat.ino };
+  const modifiedMs = Number(stat.mtimeNs) / 1e6;
   if (stat.isFile()) {
-    return { size: stat.size, allocatedBytes: stat.blocks * STAT_BLOCK, modifiedMs: stat.mtimeMs };
+    return { size: Number(stat.size), allocatedBytes: Number(stat.blocks) * STAT_BLOCK, modifiedMs, identity };
   }
   if (stat.isBlockDevice()) {
     const size = blockDeviceSize(fd);
-    return { size, allocatedBytes: size, modifiedMs: stat.mtimeMs };
+    return { size, allocatedBytes: size, modifiedMs, identity };
   }
   throw notARegularFile(name, stat.isDirectory() ? 'a directory' : stat.isFIFO() ? 'a pipe' : 'a special file');
 }

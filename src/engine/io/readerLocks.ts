@@ -1,0 +1,93 @@
+import { createRequire } from 'node:module';
+
+import { EngineError } from '../errors';
+import type { FileSource } from './file';
+import { covers, LOCK_BYTE, LockTable } from './locks';
+
+/**
+ * What a reader does with the file: QEMU's drivers for formats with metadata let nobody else write or resize; raw ones share all; a data
+ * file is not to be resized. Seen with qemu-io -r (7.2).
+ */
+export type ReaderRole = 'metadata' | 'raw' | 'data-file';
+
+export interface ReaderLock {
+  readonly file: FileSource;
+  readonly role: ReaderRole;
+}
+
+const TAKEN: Readonly<Record<ReaderRole, readonly number[]>> = {
+  metadata: [LOCK_BYTE.useConsistentRead, LOCK_BYTE.unshareWrite, LOCK_BYTE.unshareResize],
+  raw: [LOCK_BYTE.useConsistentRead],
+  'data-file': [LOCK_BYTE.useConsistentRead, LOCK_BYTE.unshareResize],
+};
+
+/** Bytes that nobody may hold, and QEMU's name for what fails. The order is QEMU's: what we want first, then what we do not share. */
+const TESTED: Readonly<Record<ReaderRole, readonly (readonly [byte: number, what: string])[]>> = {
+  metadata: [
+    [LOCK_BYTE.unshareConsistentRead, '"consistent read" lock'],
+    [LOCK_BYTE.useWrite, 'shared "write" lock'],
+    [LOCK_BYTE.useResize, 'shared "resize" lock'],
+  ],
+  raw: [[LOCK_BYTE.unshareConsistentRead, '"consistent read" lock']],
+  'data-file': [
+    [LOCK_BYTE.unshareConsistentRead, '"consistent read" lock'],
+    [LOCK_BYTE.useResize, 'shared "resize" lock'],
+  ],
+};
+
+/**
+ * Locks files as QEMU does for reading, so that no QEMU writes to them meanwhile, and refuses when one already does. The locks last until
+ * the files are closed. Like QEMU, first takes and then tests: of two that come at the same time at least one sees the other. A system
+ * without such locks (anything but Linux) locks nothing, as QEMU's does by default.
+ * @throws EngineError `file.locked`
+ */
+export function acquireReaderLocks(wanted: readonly ReaderLock[]): void {
+  if (process.platform !== 'linux' || wanted.length === 0) {
+    return;
+  }
+  const native = nativeLocks();
+  for (const { file, role } of wanted) {
+    for (const byte of TAKEN[role]) {
+      if (native?.tryLock(file.fd, byte, 1, { shared: true }) === false) {
+        throw locked(file, `Failed to lock byte ${byte}`, LockTable.read());
+      }
+    }
+  }
+  const table = LockTable.read();
+  for (const { file, role } of wanted) {
+    const ranges = table?.rangesOf(file) ?? [];
+    // None of the tested bytes is among those that we take, so whatever covers one is somebody else's.
+    const conflict = TESTED[role].find(([byte]) => ranges.some((range) => covers(range, byte)));
+    if (conflict) {
+      throw locked(file, `Failed to get ${conflict[1]}`, table);
+    }
+  }
+}
+
+function locked(file: FileSource, failure: string, table: LockTable | null): EngineError {
+  const holders = (table?.holdersOf(file) ?? []).map(({ pid, command }) => `${command} (process ${pid})`);
+  const question = `Is another process using the image [${file.name}]?`;
+  return new EngineError('file.locked', `Could not open '${file.name}': ${failure}`, {
+    file: file.name,
+    remedy: holders.length === 0 ? question : `${question}\nIt is held by ${holders.join(', ')}.`,
+  });
+}
+
+interface NativeLocks {
+  tryLock(fd: number, offset: number, length: number, options: { shared: boolean }): boolean;
+}
+
+let loaded: NativeLocks | null | undefined;
+
+/** Null where the package has no build for the processor: locks are then tested but not held. */
+function nativeLocks(): NativeLocks | null {
+  if (loaded === undefined) {
+    try {
+      loaded = createRequire(__filename)('fs-native-extensions') as NativeLocks;
+    } catch {
+      // An optional native module; see above.
+      loaded = null;
+    }
+  }
+  return loaded;
+}
