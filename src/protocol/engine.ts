@@ -102,23 +102,28 @@ export const probeFiles = new RequestType<
 /** Writes the sample images into an existing, empty folder. */
 export const writeSample = new RequestType<{ readonly folder: string }, null, WireError>('sample/write');
 
+/** A file (or address) that an image names and the worker would open. */
+export interface GateQuestion {
+  /** Absolute path of the image that holds the name. */
+  readonly image: string;
+  readonly role: 'backing' | 'data-file' | 'extent';
+  /** The name as it stands in the image. */
+  readonly recordedName: string;
+  /** Absolute path with symbolic links resolved as far as they exist; null when the name is no local file. */
+  readonly path: string | null;
+  /** The prefix of a protocol name (`json`, `nbd`, `http`, ...); null for a plain file name. */
+  readonly protocol: string | null;
+}
+
+export interface GateAnswer {
+  readonly allowed: boolean;
+  readonly reason: RefusalReason | null;
+  /** Absolute path of a file that the person named to be opened in the named one's place; only when allowed. */
+  readonly replacement?: string | undefined;
+}
+
 /** The worker asks the shell whether a file that an image names may be opened. */
-export const askGate = new RequestType<
-  {
-    readonly image: string;
-    readonly role: 'backing' | 'data-file' | 'extent';
-    readonly recordedName: string;
-    readonly path: string | null;
-    readonly protocol: string | null;
-  },
-  {
-    readonly allowed: boolean;
-    readonly reason: RefusalReason | null;
-    /** Absolute path of a file that the person named to be opened in the named one's place; only when allowed. */
-    readonly replacement?: string | undefined;
-  },
-  WireError
->('gate/ask');
+export const askGate = new RequestType<GateQuestion, GateAnswer, WireError>('gate/ask');
 
 /** The session's image or one of its chain's files changed on disk and was read again. `moved` are host ranges whose metadata differs. */
 export const imageChanged = new NotificationType<{

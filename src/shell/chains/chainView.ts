@@ -1,0 +1,124 @@
+import * as vscode from 'vscode';
+
+import type { Disposable } from '../lifecycle';
+import { DisposableStore } from '../lifecycle';
+import { SECTION } from '../settings';
+import type { AddedImages } from './addedImages';
+import type { ChainModel } from './chainModel';
+import { ChainTree, type ChainItem } from './chainTree';
+import { ChainWatcher } from './chainWatcher';
+
+export const CHAINS_VIEW = 'chainscope.chains';
+
+/** Locks come and go without a trace in the file system; a view that comes into sight after this long is read again. */
+const STALE_MS = 2_000;
+
+/** The view in the side bar: the tree, its messages, and what makes it look again. Nothing is looked at before it is first shown. */
+export class ChainView implements Disposable {
+  private readonly disposables = new DisposableStore();
+  private readonly model: ChainModel;
+  private readonly tree: ChainTree;
+  private readonly view: vscode.TreeView<ChainItem>;
+  private scanned: Promise<void> | undefined;
+  private readAt = 0;
+
+  constructor(model: ChainModel, added: AddedImages) {
+    this.model = model;
+    this.tree = this.disposables.add(new ChainTree(model, () => this.firstScan()));
+    this.view = this.disposables.add(vscode.window.createTreeView(CHAINS_VIEW, { treeDataProvider: this.tree, showCollapseAll: true }));
+
+    this.disposables.add(this.view.onDidChangeVisibility(() => this.rereadWhenStale()));
+    this.disposables.add(vscode.window.onDidChangeWindowState(() => this.rereadWhenStale()));
+    this.disposables.add(added.onDidChange(() => void this.refresh()));
+    this.disposables.add(vscode.workspace.onDidChangeWorkspaceFolders(() => void this.refreshIfScanned()));
+    this.disposables.add(vscode.workspace.onDidGrantWorkspaceTrust(() => void this.refreshIfScanned()));
+    this.disposables.add(
+      vscode.workspace.onDidChangeConfiguration((event) => {
+        if (event.affectsConfiguration(`${SECTION}.discovery`) || event.affectsConfiguration('files.exclude')) {
+          void this.refreshIfScanned();
+        }
+      }),
+    );
+    this.disposables.add(model.onDidChange(() => this.showMessage()));
+  }
+
+  /** What the person selected. */
+  get selection(): readonly ChainItem[] {
+    return this.view.selection;
+  }
+
+  /** Looks at the whole workspace again; errors are logged by the model and told here. */
+  async refresh(): Promise<void> {
+    if (this.scanned === undefined) {
+      await this.firstScan();
+    } else {
+      await this.scan();
+    }
+  }
+
+  /** Looks again at the chains that one of these files takes part in. */
+  async reread(files?: readonly string[]): Promise<void> {
+    await this.firstScan();
+    await this.model.reread(files);
+  }
+
+  /** Selects an image's row; false when it has none. */
+  async reveal(file: string): Promise<boolean> {
+    await this.firstScan();
+    const item = this.tree.find(file);
+    if (item === undefined) {
+      return false;
+    }
+    await this.view.reveal(item, { select: true, focus: true, expand: true });
+    return true;
+  }
+
+  dispose(): void {
+    this.disposables.dispose();
+  }
+
+  private firstScan(): Promise<void> {
+    if (this.scanned === undefined) {
+      // What changes while the first scan is under way waits in the model's queue behind it.
+      this.disposables.add(new ChainWatcher(this.model));
+      this.scanned = this.scan();
+    }
+    return this.scanned;
+  }
+
+  private async refreshIfScanned(): Promise<void> {
+    if (this.scanned !== undefined) {
+      await this.refresh();
+    }
+  }
+
+  private async scan(): Promise<void> {
+    this.readAt = Date.now();
+    await vscode.window.withProgress({ location: { viewId: CHAINS_VIEW } }, async () => {
+      try {
+        await this.model.refresh();
+      } catch {
+        // The model has logged it.
+        this.view.message = 'The images could not be looked at. The log says why (Chainscope: Show Log).';
+        return;
+      }
+      this.showMessage();
+    });
+  }
+
+  private rereadWhenStale(): void {
+    if (this.scanned !== undefined && this.view.visible && vscode.window.state.focused && Date.now() - this.readAt > STALE_MS) {
+      this.readAt = Date.now();
+      this.model.reread().catch(() => undefined);
+    }
+  }
+
+  private showMessage(): void {
+    const { roots } = this.model.forest;
+    const messages = [
+      ...(!vscode.workspace.isTrusted && roots.length > 0 ? ['Restricted mode: no file is opened because an image names it.'] : []),
+      ...(this.model.isTruncated ? ['Not all files were looked at; the setting Chainscope › Discovery: Max Files limits them.'] : []),
+    ];
+    this.view.message = messages.length === 0 ? '' : messages.join(' ');
+  }
+}

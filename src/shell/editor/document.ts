@@ -1,0 +1,192 @@
+import * as vscode from 'vscode';
+
+import type { Chain, ChainLink } from '../../protocol/chain';
+import type { WireError } from '../../protocol/engine';
+import { formatByName } from '../chains/imageNames';
+import type { Engine, ImageSession } from '../engine';
+import { isCancelled, shellError, wireErrorOf } from '../errors';
+import { DisposableStore } from '../lifecycle';
+
+export type DocumentState =
+  | { readonly kind: 'opening' }
+  | { readonly kind: 'open'; readonly session: ImageSession; readonly chain: Chain }
+  | { readonly kind: 'failed'; readonly error: WireError };
+
+export interface ImageChange {
+  readonly changedFields: readonly string[];
+}
+
+/** An image that takes the worker down this often in a minute is not opened again by itself. */
+const MAX_DEATHS = 3;
+const DEATHS_WITHIN_MS = 60_000;
+
+/**
+ * An image that is open in one or several editors: the session in the worker behind them and what is to happen when that ends. Always
+ * made, also for what cannot be opened: the editor then says why, and looks again when the file changes.
+ */
+export class ImageDocument implements vscode.CustomDocument {
+  readonly uri: vscode.Uri;
+  private readonly engine: Engine;
+  private readonly disposables = new DisposableStore();
+  private readonly life = this.disposables.add(new vscode.CancellationTokenSource());
+  private readonly stateChanged = this.disposables.add(new vscode.EventEmitter<DocumentState>());
+  readonly onDidChangeState = this.stateChanged.event;
+  private readonly imageChanged = this.disposables.add(new vscode.EventEmitter<ImageChange>());
+  /** The file, or one of its chain's, changed on the disk. */
+  readonly onDidChangeImage = this.imageChanged.event;
+  private readonly disposed = new vscode.EventEmitter<void>();
+  readonly onDidDispose = this.disposed.event;
+  private current: DocumentState = { kind: 'opening' };
+  /** Told apart from later ones, so that an opening that was overtaken leaves no trace. */
+  private attempt = 0;
+  private deaths: number[] = [];
+  private retryWatcher: vscode.FileSystemWatcher | undefined;
+
+  constructor(uri: vscode.Uri, engine: Engine) {
+    this.uri = uri;
+    this.engine = engine;
+    this.disposables.add(engine.onDidDie((reason) => this.survive(reason)));
+    void this.reopen();
+  }
+
+  get path(): string {
+    return this.uri.fsPath;
+  }
+
+  get state(): DocumentState {
+    return this.current;
+  }
+
+  /** The session, as soon as there is one. @throws EngineFailure */
+  async opened(): Promise<Extract<DocumentState, { kind: 'open' }>> {
+    while (this.current.kind === 'opening') {
+      await new Promise<void>((resolve) => {
+        const listener = this.disposables.add(this.onDidChangeState(done));
+        const end = this.disposables.add(this.onDidDispose(done));
+        function done(): void {
+          listener.dispose();
+          end.dispose();
+          resolve();
+        }
+      });
+      if (this.life.token.isCancellationRequested) {
+        throw shellError('cancelled', 'The editor was closed.');
+      }
+    }
+    if (this.current.kind === 'failed') {
+      const { code, message, remedy } = this.current.error;
+      throw shellError(code, message, remedy);
+    }
+    return this.current;
+  }
+
+  /** Opens the image anew, from its name on: what may be opened has changed, or what is there. */
+  async reopen(): Promise<void> {
+    this.attempt += 1;
+    const { attempt } = this;
+    this.release();
+    this.become({ kind: 'opening' });
+    let state: DocumentState;
+    try {
+      state = await this.open();
+    } catch (error) {
+      if (isCancelled(error)) {
+        return;
+      }
+      state = { kind: 'failed', error: wireErrorOf(error) };
+    }
+    if (attempt !== this.attempt || this.life.token.isCancellationRequested) {
+      closeSession(state);
+      return;
+    }
+    if (state.kind === 'open') {
+      state.session.onDidChange(({ links, changedFields }) => this.noteChange(links, changedFields));
+    } else {
+      this.retryWhenChanged();
+    }
+    this.become(state);
+  }
+
+  dispose(): void {
+    this.life.cancel();
+    this.release();
+    this.disposed.fire();
+    this.disposed.dispose();
+    this.disposables.dispose();
+  }
+
+  private async open(): Promise<DocumentState> {
+    if (this.uri.scheme !== 'file') {
+      throw shellError(
+        'request.invalid',
+        `Chainscope reads files of this machine; this one is behind '${this.uri.scheme}:'.`,
+        'Copy the image into a folder and open it there.',
+      );
+    }
+    const { path, life } = this;
+    const [probed] = await this.engine.probeFiles([path], life.token);
+    const session = await this.engine.openSession({ path, format: probed ?? formatByName(path) }, life.token);
+    try {
+      const { chain } = await session.call('overview', null, { token: life.token });
+      return { kind: 'open', session, chain };
+    } catch (error) {
+      session.close();
+      throw error;
+    }
+  }
+
+  private noteChange(links: readonly ChainLink[], changedFields: readonly string[]): void {
+    if (this.current.kind === 'open') {
+      // Not a change of state: the session goes on.
+      this.current = { ...this.current, chain: { links } };
+      this.imageChanged.fire({ changedFields });
+    }
+  }
+
+  private survive(reason: string): void {
+    if (this.current.kind === 'failed') {
+      return;
+    }
+    const now = Date.now();
+    this.deaths = [...this.deaths.filter((time) => now - time < DEATHS_WITHIN_MS), now];
+    if (this.deaths.length < MAX_DEATHS) {
+      void this.reopen();
+      return;
+    }
+    this.attempt += 1;
+    this.become({
+      kind: 'failed',
+      error: shellError('engine.died', `The engine ended ${MAX_DEATHS} times while this image was open: ${reason}`, 'Close it and open it again to try once more.')
+        .wire,
+    });
+  }
+
+  private become(state: DocumentState): void {
+    this.current = state;
+    this.stateChanged.fire(state);
+  }
+
+  /** What could not be opened may be repaired, finished, or put where it belongs. */
+  private retryWhenChanged(): void {
+    if (this.uri.scheme !== 'file') {
+      return;
+    }
+    const name = this.path.slice(vscode.Uri.joinPath(this.uri, '..').fsPath.length).replace(/^[/\\]/, '');
+    const pattern = new vscode.RelativePattern(vscode.Uri.joinPath(this.uri, '..'), name.replace(/[*?{}[\]]/g, '[$&]'));
+    this.retryWatcher = vscode.workspace.createFileSystemWatcher(pattern);
+    this.retryWatcher.onDidChange(() => void this.reopen());
+    this.retryWatcher.onDidCreate(() => void this.reopen());
+  }
+
+  private release(): void {
+    this.retryWatcher?.dispose();
+    this.retryWatcher = undefined;
+    closeSession(this.current);
+  }
+}
+
+function closeSession(state: DocumentState): void {
+  if (state.kind === 'open') {
+    state.session.close();
+  }
+}

@@ -1,0 +1,34 @@
+import * as vscode from 'vscode';
+
+export const SECTION = 'chainscope';
+
+export interface DiscoverySettings {
+  /** Globs of the files to look at. */
+  readonly include: readonly string[];
+  /** Globs of files and folders to leave out, beside `files.exclude`. */
+  readonly exclude: readonly string[];
+  readonly maxFiles: number;
+}
+
+export function discoverySettings(): DiscoverySettings {
+  const settings = vscode.workspace.getConfiguration(SECTION);
+  return {
+    include: globs(settings.get('discovery.include'), ['**/*']),
+    exclude: globs(settings.get('discovery.exclude'), []),
+    maxFiles: whole(settings.get('discovery.maxFiles'), 20_000, 1, 1_000_000),
+  };
+}
+
+/** Findings of each kind that a check keeps. */
+export function maxFindings(): number {
+  return whole(vscode.workspace.getConfiguration(SECTION).get('check.maxFindings'), 100, 1, 100_000);
+}
+
+/** A settings file may hold anything. */
+function globs(value: unknown, otherwise: readonly string[]): readonly string[] {
+  return Array.isArray(value) ? value.filter((glob): glob is string => typeof glob === 'string' && glob !== '') : otherwise;
+}
+
+function whole(value: unknown, otherwise: number, least: number, most: number): number {
+  return typeof value === 'number' && Number.isFinite(value) ? Math.min(Math.max(Math.trunc(value), least), most) : otherwise;
+}
