@@ -20,9 +20,14 @@ export type LayerDetail =
 export interface Layer {
   /** 0 is the active layer. */
   readonly depth: number;
+  /** Absolute, not free of symbolic links. */
   readonly path: string;
+  /** The name as QEMU has it in its messages and JSON: as given for the active layer, relative names put behind the overlay's folder. */
+  readonly filename: string;
   readonly source: ByteSource;
-  /** Bytes; 0 when the header's value is unusable. */
+  /** False when no format was given or recorded and the first bytes decided. */
+  readonly formatRecorded: boolean;
+  /** Bytes, as QEMU has it: whole sectors of 512 (raw rounds up, qcow2 down); 0 when the header's value is unusable. */
   readonly virtualSize: number;
   readonly detail: LayerDetail;
   readonly link: ChainLink;

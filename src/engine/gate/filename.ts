@@ -32,8 +32,10 @@ export interface NameContext {
  * with qemu-img and qemu-io): a relative backing file lies relative to the folder in the overlay's *name* - symbolic links in it are not
  * resolved first -, whereas a data file's name, or one behind `file:`, is relative to the current folder.
  */
-export function resolveName(recordedName: string, context: NameContext): ResolvedName {
+export function resolveName(recorded: string, context: NameContext): ResolvedName {
   const { imageFilename, role } = context;
+  // To QEMU, which is written in C, a name ends at its first NUL, however long the image says it is.
+  const recordedName = recorded.split('\0', 1)[0] ?? '';
   const imageFolder = folderOf(imageFilename);
   const absoluteImageFolder = against(process.cwd(), stripFilePrefix(imageFolder));
   const currentFolder = context.currentFolder ?? absoluteImageFolder;
@@ -73,7 +75,7 @@ export function stripFilePrefix(name: string): string {
 
 function local(filename: string, absolute: string | null, protocol: string | null): ResolvedName {
   if (absolute === null || absolute.includes('\0')) {
-    // No file system has a name with a NUL byte in it.
+    // No file system has a name with a NUL in it; JSON can write one.
     return { filename, path: null, realPath: null, protocol };
   }
   return { filename, path: absolute, realPath: realPath(absolute), protocol };

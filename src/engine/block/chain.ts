@@ -1,0 +1,207 @@
+import type { ChainLink, ImageFormat, ImageSummary } from '../../protocol/chain';
+import { cancelled, unsupported } from '../errors';
+import { resolveName } from '../gate/filename';
+import type { OpeningGate } from '../gate/gate';
+import { FileSource } from '../io/file';
+import { LockTable, usageOf } from '../io/locks';
+import { isWritable } from '../io/writable';
+import { backingReference, dataReferences, imageFormat, readDetail, virtualSizeOf } from './detail';
+import { follow, notOpen, type Reference } from './follow';
+import type { Layer, LayerDetail, OpenedChain } from './layer';
+import { summarizeImage } from './summary';
+
+export interface OpenChainOptions {
+  /** Asked before anything is opened because an image names it. */
+  readonly gate: OpeningGate;
+  /** The active layer's format; guessed from its first bytes when left out. */
+  readonly format?: ImageFormat | null | undefined;
+  /** Folder for the names that QEMU takes relative to where it runs (see `NameContext`). The command line gives its own. */
+  readonly currentFolder?: string | undefined;
+  /** A look at the system's locks, to share between many chains; taken freshly when left out. */
+  readonly locks?: LockTable | null | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A chain is as long as its names make it; one longer than this was made to exhaust us. */
+export const MAX_CHAIN_DEPTH = 10_000;
+
+/**
+ * Opens an image and what it is built on, for looking at: read-only, without locks, and leniently (a bad header is a problem of the
+ * summary, not an error). What the gate refuses, what is missing, unreadable or loops ends the chain as a link that says so.
+ * @throws EngineError when the active layer's file cannot be opened or is of a format that cannot be read; `cancelled`
+ */
+export async function openChain(file: string, options: OpenChainOptions): Promise<OpenedChain> {
+  const opening = new ChainOpening(options);
+  try {
+    return await opening.run(file);
+  } catch (error) {
+    opening.close();
+    throw error;
+  }
+}
+
+/** An open file on its way to becoming a layer. */
+interface Candidate {
+  readonly source: FileSource;
+  readonly path: string;
+  readonly filename: string;
+  /** The name that led here, as it stands in the overlay. */
+  readonly recordedName: string;
+}
+
+class ChainOpening {
+  private readonly options: OpenChainOptions;
+  private readonly locks: LockTable | null;
+  private readonly sources: FileSource[] = [];
+  private readonly layers: Layer[] = [];
+  private readonly links: ChainLink[] = [];
+  /** The chain's files so far, to see it loop. */
+  private readonly seen = new Set<string>();
+
+  constructor(options: OpenChainOptions) {
+    this.options = options;
+    this.locks = options.locks === undefined ? LockTable.read() : options.locks;
+  }
+
+  async run(file: string): Promise<OpenedChain> {
+    this.throwIfCancelled();
+    const { format = null } = this.options;
+    const active = activeName(file);
+    const source = this.keep(FileSource.open(active, file));
+    const candidate = { source, path: active, filename: file, recordedName: file };
+    let overlay: Layer | null = await this.addLayer(candidate, readDetail(source, format), format !== null);
+    let complete = false;
+    while (overlay) {
+      const reference = backingReference(overlay.detail);
+      complete = reference === null;
+      overlay = reference && (await this.addBacking(reference, overlay));
+    }
+    return { complete, layers: this.layers, links: this.links, close: () => this.close() };
+  }
+
+  close(): void {
+    for (const source of this.sources) {
+      source.close();
+    }
+  }
+
+  /** Follows a backing file's name; null when the chain ends there. */
+  private async addBacking(reference: Reference, overlay: Layer): Promise<Layer | null> {
+    const { recordedName, role } = reference;
+    this.throwIfCancelled();
+    if (this.layers.length >= MAX_CHAIN_DEPTH) {
+      const message = `The chain is deeper than ${MAX_CHAIN_DEPTH} images; the rest is not opened.`;
+      this.links.push({ recordedName, role, path: null, image: null, state: { kind: 'unreadable', message } });
+      return null;
+    }
+    const followed = await follow(reference, overlay, this.options.gate, this.options.currentFolder);
+    if (followed.source === null) {
+      this.links.push({ recordedName, role, image: null, path: followed.path, state: followed.state });
+      return null;
+    }
+    const source = this.keep(followed.source);
+    if (this.seen.has(identityOf(source))) {
+      this.links.push({ recordedName, role, image: null, path: followed.path, state: { kind: 'loop' } });
+      return null;
+    }
+    let detail: LayerDetail;
+    try {
+      detail = readDetail(source, reference.format === null ? null : imageFormat(reference.format, source));
+    } catch (error) {
+      this.links.push({ recordedName, role, image: null, path: followed.path, state: notOpen(error) });
+      return null;
+    }
+    return this.addLayer({ ...followed, source, recordedName }, detail, reference.format !== null);
+  }
+
+  private async addLayer(candidate: Candidate, detail: LayerDetail, formatRecorded: boolean): Promise<Layer> {
+    const { source, filename, recordedName } = candidate;
+    this.seen.add(identityOf(source));
+    const virtualSize = virtualSizeOf(source, detail);
+    const link: ChainLink = {
+      recordedName,
+      path: candidate.path,
+      role: this.layers.length === 0 ? 'active' : 'backing',
+      state: { kind: 'open' },
+      image: this.summarize(candidate, detail),
+    };
+    this.links.push(link);
+    const dataFile = await this.addDataLinks(candidate, detail);
+    const layer: Layer = {
+      source,
+      filename,
+      formatRecorded,
+      virtualSize,
+      link,
+      path: candidate.path,
+      depth: this.layers.length,
+      detail: detail.format === 'qcow2' ? { ...detail, dataFile } : detail,
+    };
+    this.layers.push(layer);
+    return layer;
+  }
+
+  /** Adds links for the files that hold an image's data. Only a qcow2's data file stays open. */
+  private async addDataLinks(holder: Candidate, detail: LayerDetail): Promise<FileSource | null> {
+    let dataFile: FileSource | null = null;
+    for (const reference of dataReferences(detail)) {
+      const { recordedName, role } = reference;
+      this.throwIfCancelled();
+      const followed = await follow(reference, holder, this.options.gate, this.options.currentFolder);
+      if (followed.source === null) {
+        this.links.push({ recordedName, role, image: null, path: followed.path, state: followed.state });
+        continue;
+      }
+      const { source } = followed;
+      if (role === 'data-file') {
+        dataFile = this.keep(source);
+      } else if (identityOf(source) === identityOf(holder.source)) {
+        // A VMDK in one file names itself as its extent.
+        source.close();
+        continue;
+      }
+      try {
+        const format = reference.format === null ? null : imageFormat(reference.format, source);
+        const image = this.summarize({ ...followed, source }, readDetail(source, format));
+        this.links.push({ recordedName, role, image, path: followed.path, state: { kind: 'open' } });
+      } catch (error) {
+        this.links.push({ recordedName, role, image: null, path: followed.path, state: notOpen(error) });
+      } finally {
+        if (role !== 'data-file') {
+          source.close();
+        }
+      }
+    }
+    return dataFile;
+  }
+
+  private summarize({ source, path: file }: Pick<Candidate, 'source' | 'path'>, detail: LayerDetail): ImageSummary {
+    const virtualSize = virtualSizeOf(source, detail);
+    return summarizeImage({ source, detail, virtualSize, readOnly: !isWritable(file), usage: usageOf(source, this.locks) });
+  }
+
+  private keep(source: FileSource): FileSource {
+    this.sources.push(source);
+    return source;
+  }
+
+  private throwIfCancelled(): void {
+    if (this.options.signal?.aborted) {
+      throw cancelled();
+    }
+  }
+}
+
+/** The caller's own name may have a `file:` or `json:` prefix, as on qemu-img's command line. */
+function activeName(file: string): string {
+  const { path: absolute, protocol } = resolveName(file, { role: 'backing', imageFilename: '', currentFolder: process.cwd() });
+  if (absolute === null) {
+    throw unsupported(file, 'file name', 0, protocol === 'json' ? 'It describes no plain local file.' : `Unknown protocol '${protocol}'.`);
+  }
+  return absolute;
+}
+
+function identityOf(source: FileSource): string {
+  const { device, inode } = source.identity;
+  return `${device}:${inode}`;
+}

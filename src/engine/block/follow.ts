@@ -1,0 +1,60 @@
+import type { LinkState } from '../../protocol/chain';
+import { EngineError } from '../errors';
+import { resolveName } from '../gate/filename';
+import type { NamedFile, OpeningGate } from '../gate/gate';
+import { FileSource } from '../io/file';
+
+/** A name that stands in an image. */
+export interface Reference {
+  readonly role: NamedFile['role'];
+  readonly recordedName: string;
+  /** The format's name as the image records it; null when it records none. */
+  readonly format: string | null;
+}
+
+/** The image that holds a name, as far as resolving it needs. */
+export interface Holder {
+  readonly path: string;
+  readonly filename: string;
+}
+
+/** What following a name led to: an open file, or a link that says why not. `path` is null when the name is no local file. */
+export type Followed =
+  | { readonly source: FileSource; readonly path: string; readonly filename: string }
+  | { readonly source: null; readonly path: string | null; readonly state: Exclude<LinkState, { kind: 'open' }> };
+
+/** Resolves a name, asks the gate, and opens the file. Nothing of the named file, not even its existence, is looked at before the gate said yes. */
+export async function follow(
+  reference: Reference,
+  holder: Holder,
+  gate: OpeningGate,
+  currentFolder: string | undefined,
+): Promise<Followed> {
+  const { role, recordedName } = reference;
+  const name = resolveName(recordedName, { role, currentFolder, imageFilename: holder.filename });
+  const decision = await gate.decide({ role, recordedName, image: holder.path, path: name.realPath, protocol: name.protocol });
+  if (!decision.allowed) {
+    return { source: null, path: name.path, state: { kind: 'refused', reason: decision.reason } };
+  }
+  const { replacement } = decision;
+  const path = replacement ?? name.path;
+  const filename = replacement ?? name.filename;
+  // What the gate judged is what is opened: the name with its symbolic links resolved.
+  const target = replacement ?? name.realPath;
+  if (path === null || target === null) {
+    return { source: null, path, state: { kind: 'refused', reason: 'protocol' } };
+  }
+  try {
+    return { path, filename, source: FileSource.open(target, filename) };
+  } catch (error) {
+    return { source: null, path, state: notOpen(error) };
+  }
+}
+
+/** How a link looks whose file did not open, or is no image that can be read. Errors that no input explains pass through. */
+export function notOpen(error: unknown): Exclude<LinkState, { kind: 'open' }> {
+  if (!(error instanceof EngineError) || error.code === 'cancelled') {
+    throw error;
+  }
+  return error.code === 'file.notFound' ? { kind: 'missing' } : { kind: 'unreadable', message: error.message };
+}
