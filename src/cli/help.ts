@@ -1,0 +1,139 @@
+/** Somebody asked for a command's help. */
+export class HelpRequest extends Error {
+  readonly command: string | null;
+
+  constructor(command: string | null) {
+    super('help');
+    this.command = command;
+  }
+}
+
+interface CommandHelp {
+  readonly usage: string;
+  readonly summary: string;
+  readonly options: readonly (readonly [option: string, meaning: string])[];
+  /** What else there is to know, in lines. */
+  readonly notes: readonly string[];
+}
+
+const IMAGE: CommandHelp['options'] = [
+  ['--image-opts', 'an image is given as options: driver=qcow2,file.filename=disk.qcow2'],
+  ['--object DEF', 'accepted for scripts that pass secrets; data is not decrypted by this version'],
+  ['-U, --force-share', 'look at an image that another process is writing, without locks'],
+  ['-h, --help', 'show this'],
+];
+const FORMAT = ['-f, --format FMT', 'format of the image: qcow2, qed, raw, vmdk; guessed when not given'] as const;
+const OUTPUT = ['--output human|json', 'how to print (human)'] as const;
+const FOLLOW = ['--follow none|local|all', 'which files named inside the image are opened (all)'] as const;
+
+const COMMANDS: Readonly<Record<string, CommandHelp>> = {
+  info: {
+    usage: '[options] FILE',
+    summary: 'show what an image is: format, sizes, backing file, snapshots, features',
+    options: [FORMAT, OUTPUT, ['--backing-chain', 'also every image below it'], FOLLOW, ...IMAGE],
+    notes: ['Without --backing-chain no other file is opened.'],
+  },
+  check: {
+    usage: '[options] FILE',
+    summary: 'check the consistency of a qcow2 or QED image',
+    options: [
+      FORMAT,
+      OUTPUT,
+      ['-q', 'print nothing but errors'],
+      ['-p', 'show progress'],
+      ['-r leaks|all', 'repair; not available in this version'],
+      ['-T CACHE', 'accepted and checked, without effect'],
+      ['--deep', 'decompress every compressed cluster too'],
+      ['--strict', 'let findings beyond those of qemu-img count for the exit code'],
+      FOLLOW,
+      ...IMAGE,
+    ],
+    notes: ['Exit code: 0 consistent, 1 not checked, 2 corrupt, 3 leaked clusters only, 63 the format has no check.'],
+  },
+  map: {
+    usage: '[options] FILE',
+    summary: 'show which file of the chain holds which part of the disk',
+    options: [
+      FORMAT,
+      OUTPUT,
+      ['-s, --start-offset N', 'begin at this guest offset'],
+      ['-l, --max-length N', 'at most this many bytes'],
+      FOLLOW,
+      ...IMAGE,
+    ],
+    notes: ['Numbers may have a suffix: k, M, G, T, P, E.'],
+  },
+  compare: {
+    usage: '[options] FILE1 FILE2',
+    summary: 'compare what a guest would read from two images',
+    options: [
+      ['-f FMT', 'format of the first image'],
+      ['-F FMT', 'format of the second image'],
+      ['-s', 'strict: sizes and allocation must be the same too'],
+      ['-q', 'print nothing but errors'],
+      ['-p', 'show progress'],
+      ['-T CACHE', 'accepted and checked, without effect'],
+      FOLLOW,
+      ...IMAGE,
+    ],
+    notes: ['Exit code: 0 identical, 1 different, 2 an image cannot be opened, 3 allocation cannot be read, 4 data cannot be read.'],
+  },
+  dump: {
+    usage: '[options] FILE [STRUCTURE]',
+    summary: 'show an on-disk structure field by field, also of an image that does not open',
+    options: [FORMAT, OUTPUT, ...IMAGE],
+    notes: ['Without a structure, the header and a list of the structures there are. No other file is opened.'],
+  },
+  locate: {
+    usage: '[options] FILE ADDRESS',
+    summary: 'translate between guest and host offsets, down the whole chain',
+    options: [FORMAT, OUTPUT, FOLLOW, ...IMAGE],
+    notes: ['An address is a guest offset (4G, 0x1f0000), h: a host offset (h:64K), c: a guest cluster (c:1024).'],
+  },
+};
+
+export function isCommand(name: string): boolean {
+  return Object.hasOwn(COMMANDS, name) || name === 'help';
+}
+
+/** Help for a command, or for the program as a whole. */
+export function helpText(program: string, command: string | null): string {
+  const help = command === null ? undefined : COMMANDS[command];
+  return help && command !== null ? commandHelp(program, command, help) : programHelp(program);
+}
+
+function programHelp(program: string): string {
+  const commands = Object.entries(COMMANDS).map(([name, { summary }]) => [name, summary] as const);
+  return [
+    `usage: ${program} COMMAND [options] ...`,
+    'Inspect disk images and their backing chains. Nothing is ever written.',
+    '',
+    table([...commands, ['help', 'show how a command is used']]),
+    '',
+    table([
+      ['-h, --help', 'show this'],
+      ['-V, --version', 'show the version'],
+      ['-T, --trace', 'accepted as qemu-img has it, without effect'],
+    ]),
+    '',
+    `'${program} help COMMAND' tells more. info, check, map and compare take qemu-img's options and give its results.`,
+    '',
+  ].join('\n');
+}
+
+function commandHelp(program: string, name: string, { usage, summary, options, notes }: CommandHelp): string {
+  return [
+    `usage: ${program} ${name} ${usage}`,
+    `${summary[0]?.toUpperCase() ?? ''}${summary.slice(1)}.`,
+    '',
+    table(options),
+    '',
+    ...notes,
+    '',
+  ].join('\n');
+}
+
+function table(rows: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...rows.map(([left]) => left.length)) + 2;
+  return rows.map(([left, right]) => `  ${left.padEnd(width)}${right}`).join('\n');
+}

@@ -1,0 +1,89 @@
+import { EngineError } from '../engine/errors';
+import type { Command, Context } from './commandLine';
+import { CommandError, UsageError } from './errors';
+import { HelpRequest, helpText, isCommand } from './help';
+import { readOptions, type OptionSpec } from './options';
+import { programName, version } from './program';
+import { OutputStream } from './streams';
+
+/* The entry of `chainscope`. Every command is a module of its own that is initialised when it is called: starting costs what is used. */
+
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  info: async () => (await import('./commands/info')).info,
+};
+
+const GLOBAL_OPTIONS: readonly OptionSpec[] = [
+  { name: 'help', short: 'h', long: 'help' },
+  { name: 'version', short: 'V', long: 'version' },
+  { name: 'trace', short: 'T', long: 'trace', argument: true },
+];
+
+async function run(args: readonly string[], context: Context): Promise<number> {
+  if (args.length === 0) {
+    throw new UsageError('Not enough arguments');
+  }
+  const rest: string[] = [];
+  for (const { name } of readOptions(GLOBAL_OPTIONS, args, rest, false)) {
+    if (name === 'help') {
+      throw new HelpRequest(null);
+    } else if (name === 'version') {
+      context.out.write(`${context.program} version ${version}\n`);
+      return 0;
+    }
+  }
+  const [name, ...operands] = rest;
+  if (name === undefined) {
+    return 0;
+  }
+  if (name === 'help') {
+    throw new HelpRequest(requireCommand(operands[0] ?? null));
+  }
+  const load = COMMANDS[name];
+  if (!load) {
+    throw new UsageError(`Command not found: ${name}`);
+  }
+  const command = await load();
+  return command(operands, context);
+}
+
+function requireCommand(name: string | null): string | null {
+  if (name !== null && !isCommand(name)) {
+    throw new UsageError(`Command not found: ${name}`);
+  }
+  return name;
+}
+
+/** Turns whatever ended a command into its exit code, and into a message on standard error. */
+function conclude(error: unknown, { program, out, err }: Context): number {
+  if (error instanceof HelpRequest) {
+    out.write(helpText(program, error.command));
+    return 0;
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  err.write(`${program}: ${message}\n`);
+  if (error instanceof UsageError) {
+    err.write(`Try '${program} --help' for more information\n`);
+  }
+  if (error instanceof EngineError) {
+    if (error.place.remedy !== undefined) {
+      err.write(`${error.place.remedy}\n`);
+    }
+    return 1;
+  }
+  if (error instanceof CommandError) {
+    return error.exitCode;
+  }
+  err.write(`This is an error in ${program} itself:\n${error instanceof Error ? (error.stack ?? '') : ''}\n`);
+  return 1;
+}
+
+async function main(): Promise<void> {
+  const context: Context = { program: programName(), out: new OutputStream(1), err: new OutputStream(2) };
+  try {
+    process.exitCode = await run(process.argv.slice(2), context);
+  } catch (error) {
+    process.exitCode = conclude(error, context);
+  }
+}
+
+void main();

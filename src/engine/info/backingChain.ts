@@ -1,0 +1,94 @@
+import type { OpeningGate } from '../gate/gate';
+import { resolveName } from '../gate/filename';
+import { EngineError, unsupported } from '../errors';
+import type { FileSource } from '../io/file';
+import { realPath } from '../io/realPath';
+import { readImageInfo, type ImageInfo, type InfoFormat, type InfoOptions } from './imageInfo';
+
+export interface ChainInfo {
+  /** The image first, its base last. */
+  readonly images: readonly ImageInfo[];
+  /** Name of the backing file that the gate kept closed; null when the chain is whole. */
+  readonly refused: string | null;
+}
+
+export interface ChainInfoOptions extends InfoOptions {
+  readonly gate: OpeningGate;
+  /** Opens (and locks) a file of the chain; it is closed when its information is read. */
+  readonly open: (path: string, name: string, format: InfoFormat | null) => FileSource;
+}
+
+/**
+ * The information of an image and of every image below it, as `qemu-img info --backing-chain` collects it: each by its header alone.
+ * @throws EngineError as `readImageInfo`, for any link; `chain.loop`
+ */
+export async function readChainInfo(options: ChainInfoOptions): Promise<ChainInfo> {
+  const images: ImageInfo[] = [];
+  const visited = new Set<string>();
+  let next: { readonly path: string; readonly filename: string; readonly fileName: string; readonly format: InfoFormat | null } = {
+    ...options,
+    path: options.fileName,
+  };
+  while (true) {
+    const identity = realPath(absolute(next.path, options.currentFolder));
+    if (visited.has(identity)) {
+      throw new EngineError('chain.loop', `Backing file '${next.fileName}' creates an infinite loop.`, { file: next.fileName });
+    }
+    visited.add(identity);
+    const info = readOne(next, options);
+    images.push(info);
+    if (info.backingFilename === undefined) {
+      return { images, refused: null };
+    }
+    const named = resolveName(info.backingFilename, {
+      imageFilename: next.fileName,
+      role: 'backing',
+      currentFolder: options.currentFolder,
+    });
+    const decision = await options.gate.decide({
+      image: absolute(next.path, options.currentFolder),
+      role: 'backing',
+      recordedName: info.backingFilename,
+      path: named.realPath,
+      protocol: named.protocol,
+    });
+    const path = decision.allowed ? (decision.replacement ?? named.path) : null;
+    if (path === null) {
+      if (!decision.allowed && decision.reason === 'notFollowed') {
+        return { images, refused: named.filename };
+      }
+      throw new EngineError('chain.refused', `Could not open '${named.filename}': Its protocol cannot be read by this version`, {
+        file: next.fileName,
+      });
+    }
+    // A plain name is shown and taken apart further as QEMU has it; what stands for a JSON description is its file.
+    const fileName = named.protocol === null ? named.filename.replace(/^file:/, '') : path;
+    next = { path, fileName, filename: fileName, format: backingFormat(info.backingFilenameFormat, info.filename) };
+  }
+}
+
+function readOne(
+  image: { readonly path: string; readonly filename: string; readonly fileName: string; readonly format: InfoFormat | null },
+  options: ChainInfoOptions,
+): ImageInfo {
+  const source = options.open(image.path, image.fileName, image.format);
+  try {
+    return readImageInfo(source, { ...options, filename: image.filename, fileName: image.fileName, format: image.format });
+  } finally {
+    source.close();
+  }
+}
+
+const FORMATS: readonly InfoFormat[] = ['qcow2', 'qed', 'vmdk', 'raw', 'luks', 'file'];
+
+function backingFormat(name: string | undefined, image: string): InfoFormat | null {
+  const format = FORMATS.find((known) => known === name);
+  if (name !== undefined && format === undefined) {
+    throw unsupported(image, 'backing format', 0, `The backing file's format '${name}' cannot be read by this version.`);
+  }
+  return format ?? null;
+}
+
+function absolute(path: string, currentFolder: string): string {
+  return path.startsWith('/') ? path : `${currentFolder}/${path}`;
+}
