@@ -30,8 +30,14 @@ process.exitCode = await runTests();
 
 /** @returns {Promise<number>} */
 async function runTests() {
-  const settings = { 'security.workspace.trust.enabled': values['disable-workspace-trust'] !== true };
-  const server = await serveVsCode({ data: await temporaryFolder('host'), settings, log: join(RESULTS, 'host-server.log') });
+  const server = await serveVsCode({
+    extension,
+    data: await temporaryFolder('host'),
+    automation: true,
+    trustAll: values['disable-workspace-trust'] === true,
+    settings: {},
+    log: join(RESULTS, 'host-server.log'),
+  });
   const browser = await launchChromium();
   try {
     const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
@@ -47,7 +53,7 @@ async function runTests() {
         (type === 'error' || type === 'warn' ? process.stderr : process.stdout).write(`${line}\n`);
       }
     });
-    await page.goto(server.address({ folder, extension, tests }));
+    await page.goto(server.testAddress(folder, tests));
     return await ended;
   } finally {
     await browser.close();

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { createWriteStream, existsSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { NODE } from '../run/paths.mjs';
 import { start, stop } from '../run/processes.mjs';
@@ -27,16 +27,21 @@ const SETTINGS = {
 /**
  * @typedef {object} VsCodeServer
  * @property {number} port
- * @property {(window: { folder: string, extension?: string, tests?: string }) => string} address the page of a window on `folder`, as an
- *   extension development host when `extension` is given; `tests` is the module whose `run()` that host calls
+ * @property {(folder: string) => string} address the page of a window on a folder
+ * @property {(folder: string, tests: string) => string} testAddress the page of a window whose extension development host calls `run()` of
+ *   the module `tests`; only when served for automation
  * @property {() => Promise<void>} stop
  */
 
 /**
- * Serves VS Code on a loopback port.
+ * Serves VS Code with one extension on a loopback port.
  *
  * @param {object} options
+ * @param {string} options.extension folder of the extension
  * @param {string} options.data a folder for everything that this VS Code remembers
+ * @param {boolean} [options.automation] lets a page run an extension's tests; such a window shows no notification by itself, so windows that
+ *   are looked at go without
+ * @param {boolean} [options.trustAll] no workspace is restricted
  * @param {Record<string, unknown>} [options.settings] user settings beside those that keep the window plain; without them the settings that
  *   were there before stay
  * @param {string} [options.log] where the server's output goes; it complains about native modules that stay unbuilt and are not needed
@@ -44,14 +49,19 @@ const SETTINGS = {
  * @param {(step: string) => void} [options.say]
  * @returns {Promise<VsCodeServer>}
  */
-export async function serveVsCode({ data, settings, log, env = process.env, say = () => undefined }) {
+export async function serveVsCode({
+  extension,
+  data,
+  automation = false,
+  trustAll = false,
+  settings,
+  log,
+  env = process.env,
+  say = () => undefined,
+}) {
   const home = await servedVsCode(say);
-  const user = join(data, 'user');
-  const settingsFile = join(user, 'User', 'settings.json');
-  await mkdir(join(user, 'User'), { recursive: true });
-  if (settings !== undefined || !existsSync(settingsFile)) {
-    await writeFile(settingsFile, JSON.stringify({ ...SETTINGS, ...settings }, null, 2));
-  }
+  await writeSettings(join(data, 'user', 'User'), settings);
+  await installInPlace(join(data, 'extensions'), automation ? undefined : extension);
 
   // Whoever can reach the port could run code as the one who started it: the address carries a secret.
   const token = randomBytes(16).toString('hex');
@@ -60,13 +70,15 @@ export async function serveVsCode({ data, settings, log, env = process.env, say 
     [
       'out/server-main.js',
       ...['--host', '127.0.0.1', '--port', '0', '--connection-token', token],
-      ...['--accept-server-license-terms', '--enable-smoke-test-driver', '--telemetry-level', 'off'],
-      ...['--server-data-dir', join(data, 'server'), '--user-data-dir', user, '--extensions-dir', join(data, 'extensions')],
+      ...['--accept-server-license-terms', '--telemetry-level', 'off'],
+      ...['--server-data-dir', join(data, 'server'), '--user-data-dir', join(data, 'user'), '--extensions-dir', join(data, 'extensions')],
+      ...(automation ? ['--enable-smoke-test-driver'] : []),
+      ...(trustAll ? ['--disable-workspace-trust'] : []),
     ],
     { cwd: home, env },
   );
   if (log !== undefined) {
-    await mkdir(resolve(log, '..'), { recursive: true });
+    await mkdir(dirname(log), { recursive: true });
     const file = createWriteStream(log);
     child.stdout.pipe(file);
     child.stderr.pipe(file);
@@ -78,28 +90,65 @@ export async function serveVsCode({ data, settings, log, env = process.env, say 
   const origin = `127.0.0.1:${port}`;
   return {
     port,
-    address: ({ folder, extension, tests }) => {
-      const payload = [
-        ...(extension === undefined ? [] : [['extensionDevelopmentPath', remote(origin, extension)]]),
-        ...(tests === undefined ? [] : [['extensionTestsPath', remote(origin, tests)]]),
-        ['skipWelcome', 'true'],
-      ];
-      const query = new URLSearchParams({ tkn: token, folder: pathOf(folder), payload: JSON.stringify(payload) });
-      return `http://${origin}/?${query.toString()}`;
-    },
+    address: (folder) => page({ folder: pathOf(folder) }),
+    testAddress: (folder, tests) =>
+      page({
+        folder: pathOf(folder),
+        payload: JSON.stringify([
+          ['extensionDevelopmentPath', `vscode-remote://${origin}${pathOf(extension)}`],
+          ['extensionTestsPath', `vscode-remote://${origin}${pathOf(tests)}`],
+          ['skipWelcome', 'true'],
+        ]),
+      }),
     stop: () => stop(child),
   };
+
+  /** @param {Record<string, string>} query */
+  function page(query) {
+    return `http://${origin}/?${new URLSearchParams({ tkn: token, ...query }).toString()}`;
+  }
 }
 
 /**
- * @param {string} origin
- * @param {string} path
+ * @param {string} folder
+ * @param {Record<string, unknown> | undefined} settings
  */
-function remote(origin, path) {
-  return `vscode-remote://${origin}${pathToFileURL(resolve(path)).pathname}`;
+async function writeSettings(folder, settings) {
+  const file = join(folder, 'settings.json');
+  await mkdir(folder, { recursive: true });
+  if (settings !== undefined || !existsSync(file)) {
+    await writeFile(file, JSON.stringify({ ...SETTINGS, ...settings }, null, 2));
+  }
 }
 
-/** @param {string} path */
+/**
+ * Makes an extension an installed one that stays where it is: the list of installed extensions names its folder.
+ *
+ * @param {string} list the folder of installed extensions
+ * @param {string | undefined} extension
+ */
+async function installInPlace(list, extension) {
+  /** @type {object[]} */
+  const installed = [];
+  if (extension !== undefined) {
+    /** @type {unknown} */
+    const json = JSON.parse(await readFile(join(extension, 'package.json'), 'utf8'));
+    const manifest = /** @type {{ publisher: string, name: string, version: string }} */ (json);
+    installed.push({
+      identifier: { id: `${manifest.publisher}.${manifest.name}` },
+      version: manifest.version,
+      location: { $mid: 1, scheme: 'file', path: pathOf(extension) },
+      metadata: { source: 'vsix' },
+    });
+  }
+  await mkdir(list, { recursive: true });
+  await writeFile(join(list, 'extensions.json'), JSON.stringify(installed));
+}
+
+/**
+ * @param {string} path
+ * @returns {string} as a URI has it, not yet encoded
+ */
 function pathOf(path) {
   return decodeURIComponent(pathToFileURL(resolve(path)).pathname);
 }

@@ -27,9 +27,10 @@ export async function startTestServer({
   log = 'e2e-server',
 }: TestServerOptions = {}): Promise<TestServer> {
   const server = await serveVsCode({
+    extension,
     data: await temporaryFolder('server'),
+    trustAll: trusted,
     settings: {
-      'security.workspace.trust.enabled': !trusted,
       'security.workspace.trust.startupPrompt': 'never',
       // Nothing moves while a screenshot is taken or a click aimed.
       'workbench.reduceMotion': 'on',
@@ -39,8 +40,5 @@ export async function startTestServer({
     },
     log: join(RESULTS, `${log}.log`),
   });
-  return {
-    address: (folder) => server.address({ folder, extension }),
-    stop: () => server.stop(),
-  };
+  return { address: (folder) => server.address(folder), stop: () => server.stop() };
 }

@@ -8,6 +8,9 @@ import type { ThemeKind } from './theme';
 /** How long VS Code may take for one step on a busy machine, in milliseconds. */
 const STEP_TIMEOUT = 30_000;
 
+/** How long one try of a step that may be disturbed and is tried again, in milliseconds. */
+const TRY_TIMEOUT = 3000;
+
 /**
  * One window of VS Code as a person uses it: with the keyboard, the mouse and the eyes. Every step waits for its effect to be seen, none
  * for time to pass.
@@ -47,8 +50,7 @@ export class VsCodeWindow {
   }
 
   private async ready(): Promise<void> {
-    await this.page.locator('.monaco-workbench .explorer-folders-view, .monaco-workbench .pane-header').first().waitFor();
-    // The status bar's items of the extension host come last: the host answers.
+    await this.page.locator('.monaco-workbench .activitybar .action-item').first().waitFor();
     await this.page.locator('.monaco-workbench .statusbar-item').first().waitFor();
   }
 
@@ -64,11 +66,24 @@ export class VsCodeWindow {
     await this.tab(name).and(this.page.locator('.active')).waitFor();
   }
 
-  /** Opens a quick pick with a key, types into it and takes the row whose label is exactly `row`. */
+  /**
+   * Opens a quick pick with a key, types into it and takes the row whose label is exactly `row`. A webview that has just loaded takes the
+   * focus and with it closes the quick pick or swallows the key; a person would press the key again.
+   */
   private async choose(key: string, text: string, row: string): Promise<void> {
-    await this.page.keyboard.press(key);
-    await this.page.locator('.quick-input-widget input.input').fill(text);
-    await this.quickPickRow(row).first().click();
+    const deadline = Date.now() + STEP_TIMEOUT;
+    for (;;) {
+      try {
+        await this.page.keyboard.press(key);
+        await this.page.locator('.quick-input-widget input.input').fill(text, { timeout: TRY_TIMEOUT / 3 });
+        await this.quickPickRow(row).first().click({ timeout: TRY_TIMEOUT });
+        return;
+      } catch (error) {
+        if (Date.now() > deadline) {
+          throw error;
+        }
+      }
+    }
   }
 
   /** A row of the open quick pick by its label. */
