@@ -1,0 +1,103 @@
+import { invalidRequest } from '../../errors';
+import { safeNumber } from '../../layout/codec';
+import { WordTable } from '../../layout/wordTable';
+import { plainExtent, unknownExtent, type GuestExtent, type LayerStatus } from '../extent';
+import { TableCache } from '../tableCache';
+import { loadQedTable, type QedMetadata } from './metadata';
+
+/** As for qcow2: a random access should not read a table of megabytes for one entry. */
+const MAX_PIECE = 16 * 1024;
+const ENTRY_BYTES = 8;
+/** L2 entries below 2 are no offsets. */
+const ZERO_CLUSTER = 1;
+
+type EntryKind = 'unallocated' | 'zero' | 'data' | 'invalid';
+
+/** Guest clusters to host clusters of a QED image (block/qed-cluster.c, qed_find_cluster). */
+export class QedClusterMap implements LayerStatus {
+  readonly size: number;
+  private readonly metadata: QedMetadata;
+  private readonly l1: WordTable;
+  private readonly cache: TableCache;
+  private readonly entriesPerPiece: number;
+  /** Clusters lie before this host offset: QED counts only whole ones in the file. */
+  private readonly fileEnd: number;
+
+  constructor(metadata: QedMetadata, size: number, cacheBytes: number) {
+    const { source, clusterSize, tablesReadable } = metadata;
+    this.metadata = metadata;
+    this.size = size;
+    this.l1 = tablesReadable ? loadQedTable(metadata, metadata.l1TableOffset) : new WordTable(new Uint8Array(0), 0, 'little');
+    this.cache = new TableCache(source, 'little', Math.min(metadata.tableBytes, MAX_PIECE), cacheBytes);
+    this.entriesPerPiece = this.cache.pieceBytes / ENTRY_BYTES;
+    this.fileEnd = Math.floor(source.size / clusterSize) * clusterSize;
+  }
+
+  blockStatus(guestOffset: number, length: number): GuestExtent {
+    if (!(guestOffset >= 0 && guestOffset < this.size && length > 0)) {
+      throw invalidRequest(`Guest offset ${guestOffset} lies outside the disk of ${this.size} bytes.`);
+    }
+    const { l2Coverage, tablesReadable, tableBytes } = this.metadata;
+    const wanted = Math.min(length, this.size - guestOffset);
+    if (!tablesReadable) {
+      return unknownExtent(wanted, 'QED header', 0, 'The header does not say how to read the tables.');
+    }
+    const l1Index = Math.floor(guestOffset / l2Coverage);
+    const inTable = Math.min(wanted, (l1Index + 1) * l2Coverage - guestOffset);
+    const tableOffset = this.tableOffset(l1Index);
+    if (tableOffset === 0) {
+      let next = l1Index + 1;
+      while (next < this.l1.length && this.tableOffset(next) === 0) {
+        next++;
+      }
+      return plainExtent('unallocated', next >= this.l1.length ? wanted : Math.min(wanted, next * l2Coverage - guestOffset));
+    }
+    if (!this.isClusterOffset(tableOffset) || tableOffset + tableBytes > this.fileEnd) {
+      const message = `The L2 table offset 0x${this.l1.word(l1Index).toString(16)} is not that of clusters in the file.`;
+      return unknownExtent(inTable, 'L1 table entry', this.l1.entryOffset(l1Index), message);
+    }
+    return this.statusInTable(tableOffset, guestOffset, inTable);
+  }
+
+  private statusInTable(tableOffset: number, guestOffset: number, length: number): GuestExtent {
+    const { clusterSize, tableEntries } = this.metadata;
+    const cluster = Math.floor(guestOffset / clusterSize);
+    const within = guestOffset - cluster * clusterSize;
+    const entry = cluster % tableEntries;
+    const first = entry % this.entriesPerPiece;
+    const piece = this.cache.piece(tableOffset + Math.floor(entry / this.entriesPerPiece) * this.cache.pieceBytes);
+    const host = safeNumber(piece.word(first));
+    const kind = this.kindOf(host);
+    if (kind === 'invalid') {
+      const message = `The data cluster offset 0x${piece.word(first).toString(16)} is not that of a cluster in the file.`;
+      return unknownExtent(Math.min(length, clusterSize - within), 'L2 table entry', piece.entryOffset(first), message);
+    }
+    const count = Math.min(this.entriesPerPiece - first, Math.ceil((within + length) / clusterSize));
+    let run = 1;
+    while (run < count && this.continues(safeNumber(piece.word(first + run)), kind, host + run * clusterSize)) {
+      run++;
+    }
+    return plainExtent(kind, Math.min(length, run * clusterSize - within), kind === 'data' ? host + within : null);
+  }
+
+  private continues(value: number, kind: EntryKind, expected: number): boolean {
+    return kind === 'data' ? value === expected && this.isClusterOffset(value) : this.kindOf(value) === kind;
+  }
+
+  private kindOf(value: number): EntryKind {
+    if (value === 0) {
+      return 'unallocated';
+    }
+    return value === ZERO_CLUSTER ? 'zero' : this.isClusterOffset(value) ? 'data' : 'invalid';
+  }
+
+  private isClusterOffset(value: number): boolean {
+    const { clusterSize, headerBytes } = this.metadata;
+    return value % clusterSize === 0 && value >= headerBytes && value < this.fileEnd;
+  }
+
+  /** The L2 table's offset; 0 where there is none. */
+  private tableOffset(l1Index: number): number {
+    return l1Index < this.l1.length ? safeNumber(this.l1.word(l1Index)) : 0;
+  }
+}
