@@ -10,6 +10,7 @@ import { OutputStream } from './streams';
 
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   info: async () => (await import('./commands/info')).info,
+  map: async () => (await import('./commands/map')).map,
 };
 
 const GLOBAL_OPTIONS: readonly OptionSpec[] = [

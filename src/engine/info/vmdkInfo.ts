@@ -3,6 +3,7 @@ import { invalidFormat } from '../errors';
 import { readVmdkMetadata, type VmdkExtent, type VmdkMetadata } from '../formats/vmdk/metadata';
 import type { ByteSource } from '../io/source';
 import type { FormatPart, InfoOptions } from './imageInfo';
+import { requireOpenableVmdk } from './opening';
 
 /** QAPI's ImageInfoSpecificVmdk. */
 export interface VmdkInfo {
@@ -29,10 +30,7 @@ const COMPRESSED_GRAINS = 1 << 16;
 /** @throws EngineError `format.invalid` for a header or descriptor that QEMU's driver does not open */
 export function vmdkInfo(source: ByteSource, options: InfoOptions): FormatPart {
   const metadata = readVmdkMetadata(source);
-  const problem = metadata.problems.find(({ severity }) => severity === 'error');
-  if (problem) {
-    throw invalidFormat(source.name, problem.structure, problem.hostOffset, problem.message);
-  }
+  requireOpenableVmdk(metadata);
   if (metadata.descriptor === null || metadata.createType === null) {
     throw invalidFormat(source.name, 'VMDK descriptor', metadata.descriptor?.hostOffset ?? 0, 'It does not say the create type.');
   }
