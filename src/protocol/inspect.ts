@@ -131,6 +131,23 @@ export interface TableShape {
   readonly rows: number;
   /** Rows of `l2` that one L1 entry covers; of `refcounts` that one refcount table entry covers; 0 elsewhere. */
   readonly rowsPerParent: number;
+  /** How an entry's bits are declared, for the table's hover and row detail. The first that is for a row's kind counts. */
+  readonly entries?: readonly EntryDeclaration[];
+}
+
+export interface EntryDeclaration {
+  readonly title: string;
+  /** Kinds of rows (`TableRow.kind`) that it is for; null: all. */
+  readonly kinds: readonly string[] | null;
+  readonly littleEndian: boolean;
+  /** `lowBit` counts on through the entry's 64-bit words: 64 is the lowest bit of the second. */
+  readonly bits: readonly {
+    readonly name: string;
+    readonly lowBit: number;
+    readonly width: number;
+    readonly show: 'hostOffset' | 'number' | 'hex' | 'flag' | 'reserved';
+    readonly meaning: string;
+  }[];
 }
 
 export interface TablePage {
