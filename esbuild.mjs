@@ -2,7 +2,7 @@
  * Builds everything that runs into dist/.
  *
  *   node esbuild.mjs             what is shipped (minified) and the test bundles
- *   node esbuild.mjs --product   only what is shipped
+ *   node esbuild.mjs --product   only what is shipped; the test bundles stay as they are
  *   node esbuild.mjs --watch     not minified, rebuilt on every change
  */
 import { chmod, glob, rm } from 'node:fs/promises';
@@ -111,7 +111,8 @@ function scriptsStayOutside() {
  */
 async function removeStale(outputs) {
   for await (const file of glob('dist/**/*.{js,map,css}')) {
-    if (!outputs.has(file.replaceAll('\\', '/'))) {
+    const path = file.replaceAll('\\', '/');
+    if (!outputs.has(path) && !(options.product && path.startsWith('dist/test/'))) {
       await rm(file);
     }
   }
@@ -128,11 +129,17 @@ const builds = bundles
   .filter(({ entryPoints }) => Object.keys(entryPoints).length > 0);
 
 if (options.watch) {
-  const contexts = await Promise.all(builds.map((build) => esbuild.context({ ...build, logLevel: 'info' })));
+  const contexts = await Promise.all(builds.map((settings) => esbuild.context({ ...settings, logLevel: 'info' })));
   await Promise.all(contexts.map((context) => context.watch()));
 } else {
-  const results = await Promise.all(builds.map((build) => esbuild.build(build)));
-  await removeStale(new Set(results.flatMap(({ metafile }) => Object.keys(metafile?.outputs ?? {}))));
+  // esbuild has said what is wrong by the time that a build is rejected.
+  const results = await Promise.allSettled(builds.map((settings) => esbuild.build(settings)));
+  const built = results.filter((result) => result.status === 'fulfilled');
+  if (built.length === results.length) {
+    await removeStale(new Set(built.flatMap(({ value }) => Object.keys(value.metafile?.outputs ?? {}))));
+  } else {
+    process.exitCode = 1;
+  }
   if (existsSync('dist/cli.js')) {
     await chmod('dist/cli.js', 0o755);
   }

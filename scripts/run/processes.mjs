@@ -122,13 +122,25 @@ function signal(child, name) {
 
 let watching = false;
 
+/** What this process ends with after Ctrl-C; 0 for one that runs until then. */
+let interruptedCode = 128 + constants.signals.SIGINT;
+
+/** For a process that a person ends with Ctrl-C: doing so is no failure. */
+export function runsUntilInterrupted() {
+  interruptedCode = 0;
+  stopWithThisProcess();
+}
+
 function stopWithThisProcess() {
   if (watching) {
     return;
   }
   watching = true;
   for (const name of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
-    process.once(name, () => void stopAll().finally(() => process.exit(128 + constants.signals[name])));
+    process.once(
+      name,
+      () => void stopAll().finally(() => process.exit(name === 'SIGINT' ? interruptedCode : 128 + constants.signals[name])),
+    );
   }
   process.once('exit', () => running.forEach((child) => signal(child, 'SIGKILL')));
 }

@@ -1,12 +1,8 @@
-import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NODE, ROOT } from '../run/paths.mjs';
 import { run } from '../run/processes.mjs';
-
-/** Holds the digest of the lock file that node_modules was installed from. */
-const STAMP = join(ROOT, 'node_modules', '.chainscope-installed');
 
 /** Packages whose install scripts are needed: they fetch or check the binary for this machine. No other script is run. */
 const BUILT = ['node', 'esbuild'];
@@ -17,20 +13,20 @@ const BUILT = ['node', 'esbuild'];
  * @param {(step: string) => void} say
  */
 export async function installDependencies(say) {
-  const digest = createHash('sha256')
-    .update(await readFile(join(ROOT, 'package-lock.json')))
-    .update(`${process.platform} ${process.arch}`)
-    .digest('hex');
-  if (existsSync(STAMP) && (await readFile(STAMP, 'utf8')) === digest && existsSync(NODE)) {
+  const current = await isCurrent();
+  if (current && existsSync(NODE)) {
     return;
   }
-  say('Installing dependencies (npm ci)');
-  // Install scripts are blocked on some machines and start compilers on others; the two that matter are run by name.
-  await npm(['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']);
+  if (!current) {
+    say('Installing dependencies (npm ci)');
+    // Install scripts are blocked on some machines and start compilers on others; the two that matter are run by name.
+    await npm(['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']);
+  }
+  say('Fetching Node 24');
   await npm(['rebuild', '--ignore-scripts=false', '--loglevel=error', ...BUILT]);
   if (!(await nodeWorks())) {
-    say('Fetching Node 24');
-    await run(process.execPath, ['installArchSpecificPackage.js'], { cwd: join(ROOT, 'node_modules', 'node'), quiet: true });
+    // What the blocked script would have done.
+    await run('node', ['installArchSpecificPackage.js'], { cwd: join(ROOT, 'node_modules', 'node'), quiet: true });
   }
   if (!(await nodeWorks())) {
     throw new Error(`Node 24 was not installed at ${NODE}. Run: npm rebuild node --ignore-scripts=false`);
@@ -39,7 +35,34 @@ export async function installDependencies(say) {
   if (esbuild.code !== 0) {
     throw new Error(`esbuild does not run: ${esbuild.output.trim()}\nRun: npm rebuild esbuild --ignore-scripts=false`);
   }
-  await writeFile(STAMP, digest);
+}
+
+/**
+ * Compares the lock file with npm's own record of what node_modules holds.
+ *
+ * @returns {Promise<boolean>}
+ */
+async function isCurrent() {
+  const record = join(ROOT, 'node_modules', '.package-lock.json');
+  if (!existsSync(record)) {
+    return false;
+  }
+  const [wanted, installed] = await Promise.all([packages(join(ROOT, 'package-lock.json')), packages(record)]);
+  return Object.entries(wanted).every(([path, entry]) => {
+    const found = installed[path];
+    // The record leaves out the project itself and what is optional and for another platform.
+    return path === '' || (found === undefined ? entry?.optional === true : found.version === entry?.version);
+  });
+}
+
+/**
+ * @param {string} file
+ * @returns {Promise<Record<string, { version: string, optional?: boolean } | undefined>>}
+ */
+async function packages(file) {
+  /** @type {unknown} */
+  const lock = JSON.parse(await readFile(file, 'utf8'));
+  return /** @type {{ packages: Record<string, { version: string, optional?: boolean }> }} */ (lock).packages;
 }
 
 async function nodeWorks() {
@@ -48,7 +71,8 @@ async function nodeWorks() {
 }
 
 /**
- * Runs the npm that runs this script, or the one on the path.
+ * Runs the npm that runs this script, or the one on the path. It runs on the Node of the path: this process's own may be the one in
+ * node_modules, which an installation replaces.
  *
  * @param {readonly string[]} args
  * @param {string} [cwd]
@@ -56,13 +80,8 @@ async function nodeWorks() {
 export async function npm(args, cwd = ROOT) {
   const script = process.env['npm_execpath'];
   const { code, output } = script?.endsWith('.js')
-    ? await run(process.execPath, [script, ...args], { cwd, env: process.env, quiet: true })
-    : await run(process.platform === 'win32' ? 'npm.cmd' : 'npm', args, {
-        cwd,
-        env: process.env,
-        quiet: true,
-        shell: process.platform === 'win32',
-      });
+    ? await run('node', [script, ...args], { cwd, env: process.env, quiet: true })
+    : await run('npm', args, { cwd, env: process.env, quiet: true, shell: process.platform === 'win32' });
   if (code !== 0) {
     throw new Error(`npm ${args.join(' ')} failed in ${cwd} (exit code ${code}):\n${output.trim()}`);
   }

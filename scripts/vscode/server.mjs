@@ -30,6 +30,7 @@ const SETTINGS = {
  * @property {(folder: string) => string} address the page of a window on a folder
  * @property {(folder: string, tests: string) => string} testAddress the page of a window whose extension development host calls `run()` of
  *   the module `tests`; only when served for automation
+ * @property {Promise<number | null>} ended the server's exit code, once it ended
  * @property {() => Promise<void>} stop
  */
 
@@ -100,6 +101,7 @@ export async function serveVsCode({
           ['skipWelcome', 'true'],
         ]),
       }),
+    ended: new Promise((ended) => child.once('exit', ended)),
     stop: () => stop(child),
   };
 

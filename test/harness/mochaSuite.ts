@@ -25,7 +25,7 @@ export interface MochaSuiteOptions {
 
 /** Runs every test file of a folder and writes the counts to `<results>/<name>.json`. */
 export async function runMochaSuite({ name, folder, results, timeout, only }: MochaSuiteOptions): Promise<SuiteResult> {
-  const mocha = new Mocha({ ui: 'bdd', reporter: 'spec', color: true, timeout, slow: timeout });
+  const mocha = new Mocha({ ui: 'bdd', reporter: 'spec', timeout, slow: timeout });
   if (only !== undefined) {
     mocha.grep(only);
   }

@@ -1,0 +1,94 @@
+import { readFile } from 'node:fs/promises';
+import { run } from '../run/processes.mjs';
+import { findChromium } from '../vscode/chromium.mjs';
+import { onPath } from '../vscode/desktop.mjs';
+
+/**
+ * @typedef {object} SystemTool
+ * @property {string} name as a person calls it
+ * @property {() => boolean} present
+ * @property {string} debian the package that has it
+ */
+
+/** The independent programs that the tests compare with. */
+const ORACLES = [
+  { name: 'qemu-img, qemu-io, qemu-nbd', present: () => present('qemu-img', 'qemu-io', 'qemu-nbd'), debian: 'qemu-utils' },
+  { name: 'nbdinfo, nbdcopy', present: () => present('nbdinfo', 'nbdcopy'), debian: 'libnbd-bin' },
+  { name: 'nbdkit', present: () => present('nbdkit'), debian: 'nbdkit' },
+];
+
+const BROWSER = { name: 'Chromium', present: () => findChromium() !== undefined, debian: 'chromium' };
+
+/** What installs everything on other systems; said, never run. */
+const ELSEWHERE = /** @type {const} */ ({
+  fedora: 'sudo dnf install qemu-img libnbd nbdkit chromium',
+  arch: 'sudo pacman -S qemu-img libnbd nbdkit chromium',
+  suse: 'sudo zypper install qemu-tools libnbd nbdkit chromium',
+  darwin:
+    'brew install qemu && brew install --cask chromium (libnbd and nbdkit: from https://gitlab.com/nbdkit, or run the tests in a Linux)',
+  other:
+    "install QEMU tools (qemu-img, qemu-io, qemu-nbd), libnbd (nbdinfo, nbdcopy), nbdkit and Chromium with this system's package manager",
+});
+
+/**
+ * Makes sure that the tools which the chosen suites need are on this machine. Debian and Ubuntu as root install them; elsewhere the error
+ * names the command.
+ *
+ * @param {{ oracles: boolean, browser: boolean }} needed
+ * @param {(step: string) => void} say
+ * @throws {Error}
+ */
+export async function installSystemTools({ oracles, browser }, say) {
+  /** @type {SystemTool[]} */
+  const wanted = [...(oracles ? ORACLES : []), ...(browser ? [BROWSER] : [])];
+  const missing = wanted.filter((tool) => !tool.present());
+  if (missing.length === 0) {
+    return;
+  }
+  const names = missing.map(({ name }) => name).join('; ');
+  const packages = missing.map(({ debian }) => debian);
+  const family = await systemFamily();
+  if (family !== 'debian') {
+    throw new Error(`Missing: ${names}. To install: ${ELSEWHERE[family]}`);
+  }
+  const install = `apt-get install -y --no-install-recommends ${packages.join(' ')}`;
+  if (process.getuid?.() !== 0) {
+    throw new Error(`Missing: ${names}. To install: sudo apt-get update && sudo ${install}`);
+  }
+  say(`Installing ${packages.join(', ')}`);
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  const steps = [['update', '-q'], install.split(' ').slice(1)];
+  for (const args of steps) {
+    const { code, output } = await run('apt-get', args, { env, quiet: true });
+    if (code !== 0) {
+      throw new Error(`apt-get ${args.join(' ')} failed (exit code ${code}):\n${output.trim()}`);
+    }
+  }
+  const still = missing.filter((tool) => !tool.present());
+  if (still.length > 0) {
+    throw new Error(`Still missing after ${install}: ${still.map(({ name }) => name).join('; ')}`);
+  }
+}
+
+/** @param {...string} programs */
+function present(...programs) {
+  return programs.every((program) => onPath(program) !== undefined);
+}
+
+/** @returns {Promise<'debian' | keyof typeof ELSEWHERE>} */
+async function systemFamily() {
+  if (process.platform === 'darwin') {
+    return 'darwin';
+  }
+  const release = await readFile('/etc/os-release', 'utf8').catch(() => '');
+  const ids = [...release.matchAll(/^ID(?:_LIKE)?="?([^"\n]*)"?$/gm)].flatMap(([, value = '']) => value.split(' '));
+  if (onPath('apt-get') !== undefined && ids.some((id) => id === 'debian' || id === 'ubuntu')) {
+    return 'debian';
+  }
+  for (const family of /** @type {const} */ (['fedora', 'arch', 'suse'])) {
+    if (ids.some((id) => id.includes(family) || (family === 'fedora' && id === 'rhel'))) {
+      return family;
+    }
+  }
+  return 'other';
+}
