@@ -21,6 +21,13 @@ export function isCancelled(error: unknown): boolean {
   return error instanceof EngineFailure && error.wire.code === 'cancelled';
 }
 
+/** Code of what a request ends with when the worker ended before answering it. */
+export const ENGINE_DIED = 'engine.died';
+
+export function isEngineDeath(error: unknown): boolean {
+  return error instanceof EngineFailure && error.wire.code === ENGINE_DIED;
+}
+
 /** One sentence for the person, with what to do where there is something. */
 export function messageOf(error: unknown): string {
   if (error instanceof EngineFailure) {

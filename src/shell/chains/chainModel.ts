@@ -7,6 +7,7 @@ import { isCancelled, messageOf } from '../errors';
 import { DisposableStore, type Disposable } from '../lifecycle';
 import { discoverySettings } from '../settings';
 import { contains } from '../trust/policy';
+import { withRealPaths } from '../trust/realPath';
 import type { WorkspaceFolders } from '../trust/workspaceFolders';
 import type { AddedImages } from './addedImages';
 import { imagesAmong, listFiles } from './discovery';
@@ -234,7 +235,7 @@ export class ChainModel implements Disposable {
   private async describeOne(file: string, token: vscode.CancellationToken): Promise<ChainDescription> {
     try {
       const format = this.images.get(file)?.format ?? null;
-      return { kind: 'chain', chain: await this.parts.engine.describeChain({ path: file, format }, token) };
+      return { kind: 'chain', chain: await withRealPaths(await this.parts.engine.describeChain({ path: file, format }, token)) };
     } catch (error) {
       if (isCancelled(error)) {
         throw error;

@@ -133,7 +133,7 @@ function commandOf(item: ChainItem): vscode.Command | null {
     case 'bitmap':
       return open(item);
     case 'overlay':
-      return { command: 'chainscope.revealOverlay', title: 'Select in Chains', arguments: [item] };
+      return { command: 'chainscope.revealInChains', title: 'Select in Chains', arguments: [item] };
     case 'snapshots':
     case 'bitmaps':
     case 'overlays':

@@ -3,6 +3,7 @@ import * as vscode from 'vscode';
 import type { Disposable } from '../lifecycle';
 import { DisposableStore } from '../lifecycle';
 import { SECTION } from '../settings';
+import type { WorkspaceFolders } from '../trust/workspaceFolders';
 import type { AddedImages } from './addedImages';
 import type { ChainModel } from './chainModel';
 import { ChainTree, type ChainItem } from './chainTree';
@@ -17,13 +18,15 @@ const STALE_MS = 2_000;
 export class ChainView implements Disposable {
   private readonly disposables = new DisposableStore();
   private readonly model: ChainModel;
+  private readonly folders: WorkspaceFolders;
   private readonly tree: ChainTree;
   private readonly view: vscode.TreeView<ChainItem>;
   private scanned: Promise<void> | undefined;
   private readAt = 0;
 
-  constructor(model: ChainModel, added: AddedImages) {
+  constructor(model: ChainModel, added: AddedImages, folders: WorkspaceFolders) {
     this.model = model;
+    this.folders = folders;
     this.tree = this.disposables.add(new ChainTree(model, () => this.firstScan()));
     this.view = this.disposables.add(vscode.window.createTreeView(CHAINS_VIEW, { treeDataProvider: this.tree, showCollapseAll: true }));
 
@@ -42,9 +45,19 @@ export class ChainView implements Disposable {
     this.disposables.add(model.onDidChange(() => this.showMessage()));
   }
 
+  /** What the view shows, row by row. */
+  get provider(): vscode.TreeDataProvider<ChainItem> {
+    return this.tree;
+  }
+
   /** What the person selected. */
   get selection(): readonly ChainItem[] {
     return this.view.selection;
+  }
+
+  /** Resolves when the workspace was looked at for the first time, which this starts if nothing did before. */
+  ready(): Promise<void> {
+    return this.firstScan();
   }
 
   /** Looks at the whole workspace again; errors are logged by the model and told here. */
@@ -56,16 +69,18 @@ export class ChainView implements Disposable {
     }
   }
 
-  /** Looks again at the chains that one of these files takes part in. */
+  /** Looks again at the chains that one of these files takes part in; at all without. Nothing when the view was never shown. */
   async reread(files?: readonly string[]): Promise<void> {
-    await this.firstScan();
-    await this.model.reread(files);
+    if (this.scanned !== undefined) {
+      await this.scanned;
+      await this.model.reread(files);
+    }
   }
 
   /** Selects an image's row; false when it has none. */
   async reveal(file: string): Promise<boolean> {
     await this.firstScan();
-    const item = this.tree.find(file);
+    const item = this.tree.find(file) ?? this.tree.find(await this.folders.toReal(file));
     if (item === undefined) {
       return false;
     }

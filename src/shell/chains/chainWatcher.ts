@@ -2,10 +2,11 @@ import * as path from 'node:path';
 import * as vscode from 'vscode';
 
 import { DisposableStore, type Disposable } from '../lifecycle';
+import { literalGlob } from '../text/globs';
+import { contains } from '../trust/policy';
 import type { ChainModel } from './chainModel';
 import { Coalescer } from './coalescer';
 import type { Forest } from './forest';
-import { contains } from '../trust/policy';
 
 /** A burst of changes is over when nothing changed for this long; an image that is written all the time is read again this often. */
 const COALESCE = { quietMs: 200, maxMs: 1_000 };
@@ -77,14 +78,9 @@ export class ChainWatcher implements Disposable {
     }
     for (const file of wanted) {
       if (!this.outside.has(file)) {
-        const pattern = new vscode.RelativePattern(vscode.Uri.file(path.dirname(file)), literal(path.basename(file)));
+        const pattern = new vscode.RelativePattern(vscode.Uri.file(path.dirname(file)), literalGlob(path.basename(file)));
         this.outside.set(file, this.listen(vscode.workspace.createFileSystemWatcher(pattern)));
       }
     }
   }
-}
-
-/** A name as a glob that matches nothing else. */
-function literal(name: string): string {
-  return name.replace(/[*?{}[\]]/g, '[$&]');
 }

@@ -25,6 +25,8 @@ export type ChainDescription =
 export interface ImageNode {
   readonly kind: 'image';
   readonly id: string;
+  /** Of the active layer as the workspace spells it, else as the chain has it; null for a name that is no local file. */
+  readonly path: string | null;
   readonly link: ChainLink;
   /** Path of the image whose header names this one; null for the active layer. */
   readonly namedBy: string | null;
@@ -120,11 +122,11 @@ export function buildForest(images: readonly KnownImage[]): Forest {
 export function nodesOfImage(forest: Forest, file: string): string[] {
   const found: string[] = [];
   for (const root of forest.roots) {
-    if (fileOf(root) === file) {
+    if (isOf(root, file)) {
       found.unshift(root.id);
     }
     for (const child of root.children) {
-      if (child.kind === 'image' && child.link.path === file && child.link.state.kind !== 'loop') {
+      if (isOf(child, file)) {
         found.push(child.id);
       }
     }
@@ -132,11 +134,16 @@ export function nodesOfImage(forest: Forest, file: string): string[] {
   return found;
 }
 
+function isOf(node: ForestNode, file: string): boolean {
+  return node.kind === 'image'
+    ? node.link.state.kind !== 'loop' && (node.path === file || node.link.path === file)
+    : node.kind === 'failed' && node.path === file;
+}
+
 /** The file that a row is about; null for a name that is no local file. */
 export function fileOf(node: ForestNode): string | null {
   switch (node.kind) {
     case 'image':
-      return node.link.path;
     case 'failed':
       return node.path;
     case 'snapshots':
@@ -238,6 +245,7 @@ function chainNode(image: KnownImage, chain: Chain, overlays: ReadonlyMap<string
     return {
       kind: 'image',
       id,
+      path: holder === null ? image.path : link.path,
       link,
       namedBy: holder?.path ?? null,
       activeLayer: image.path,
@@ -265,8 +273,8 @@ function chainNode(image: KnownImage, chain: Chain, overlays: ReadonlyMap<string
   return { ...root, children: [...root.children, ...layers] };
 }
 
-/** Each link with the image whose header names it. */
-function withHolders(active: ChainLink, below: readonly ChainLink[]): { link: ChainLink; holder: ChainLink }[] {
+/** Each link below the active layer, with the image whose header names it. */
+export function withHolders(active: ChainLink, below: readonly ChainLink[]): { link: ChainLink; holder: ChainLink }[] {
   let layer = active;
   return below.map((link) => {
     const holder = layer;

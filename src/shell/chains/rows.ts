@@ -50,7 +50,7 @@ function imageRow(node: ImageNode): Row {
   const { link } = node;
   const parts = link.image && link.state.kind === 'open' ? describeImage(node, link.image) : [describeState(link)];
   return {
-    label: plainText(link.path === null ? link.recordedName : path.basename(link.path)),
+    label: plainText(node.path === null ? link.recordedName : path.basename(node.path)),
     description: [...roleOf(link), ...parts, ...(node.folder === null ? [] : [plainText(node.folder)])].join(' · '),
     icon: imageIcon(node),
     tooltip: tooltipOf(node),

@@ -48,10 +48,10 @@ export function tooltipOf(node: ForestNode): string {
 
 function imageTooltip(node: ImageNode): string {
   const { link, overlays } = node;
-  const name = link.path === null ? link.recordedName : path.basename(link.path);
+  const name = node.path === null ? link.recordedName : path.basename(node.path);
   return paragraphs(
     heading(name),
-    ...(link.path === null ? [] : [escapeMarkdown(link.path)]),
+    ...(node.path === null ? [] : [escapeMarkdown(node.path)]),
     ...(link.state.kind === 'open' ? [] : [escapeMarkdown(explainState(link))]),
     table([
       ...(link.role === 'active' ? [] : [['Recorded as', link.recordedName] as const]),

@@ -1,11 +1,13 @@
+import * as path from 'node:path';
 import * as vscode from 'vscode';
 
 import type { Chain, ChainLink } from '../../protocol/chain';
 import type { WireError } from '../../protocol/engine';
 import { formatByName } from '../chains/imageNames';
 import type { Engine, ImageSession } from '../engine';
-import { isCancelled, shellError, wireErrorOf } from '../errors';
+import { ENGINE_DIED, isCancelled, isEngineDeath, shellError, wireErrorOf } from '../errors';
 import { DisposableStore } from '../lifecycle';
+import { literalGlob } from '../text/globs';
 
 export type DocumentState =
   | { readonly kind: 'opening' }
@@ -90,7 +92,8 @@ export class ImageDocument implements vscode.CustomDocument {
     try {
       state = await this.open();
     } catch (error) {
-      if (isCancelled(error)) {
+      if (isCancelled(error) || isEngineDeath(error)) {
+        // A death is told by the engine's event too, which decides what follows.
         return;
       }
       state = { kind: 'failed', error: wireErrorOf(error) };
@@ -123,11 +126,11 @@ export class ImageDocument implements vscode.CustomDocument {
         'Copy the image into a folder and open it there.',
       );
     }
-    const { path, life } = this;
-    const [probed] = await this.engine.probeFiles([path], life.token);
-    const session = await this.engine.openSession({ path, format: probed ?? formatByName(path) }, life.token);
+    const { token } = this.life;
+    const [probed] = await this.engine.probeFiles([this.path], token);
+    const session = await this.engine.openSession({ path: this.path, format: probed ?? formatByName(this.path) }, token);
     try {
-      const { chain } = await session.call('overview', null, { token: life.token });
+      const { chain } = await session.call('overview', null, { token });
       return { kind: 'open', session, chain };
     } catch (error) {
       session.close();
@@ -156,8 +159,11 @@ export class ImageDocument implements vscode.CustomDocument {
     this.attempt += 1;
     this.become({
       kind: 'failed',
-      error: shellError('engine.died', `The engine ended ${MAX_DEATHS} times while this image was open: ${reason}`, 'Close it and open it again to try once more.')
-        .wire,
+      error: shellError(
+        ENGINE_DIED,
+        `The engine ended ${MAX_DEATHS} times while this image was open: ${reason}`,
+        'Close it and open it again to try once more.',
+      ).wire,
     });
   }
 
@@ -171,8 +177,7 @@ export class ImageDocument implements vscode.CustomDocument {
     if (this.uri.scheme !== 'file') {
       return;
     }
-    const name = this.path.slice(vscode.Uri.joinPath(this.uri, '..').fsPath.length).replace(/^[/\\]/, '');
-    const pattern = new vscode.RelativePattern(vscode.Uri.joinPath(this.uri, '..'), name.replace(/[*?{}[\]]/g, '[$&]'));
+    const pattern = new vscode.RelativePattern(vscode.Uri.file(path.dirname(this.path)), literalGlob(path.basename(this.path)));
     this.retryWatcher = vscode.workspace.createFileSystemWatcher(pattern);
     this.retryWatcher.onDidChange(() => void this.reopen());
     this.retryWatcher.onDidCreate(() => void this.reopen());

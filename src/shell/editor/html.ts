@@ -36,10 +36,12 @@ export interface FailurePage {
   readonly title: string;
   readonly message: string;
   readonly remedy: string | null;
+  /** Whether the file is looked at again when it changes. */
+  readonly retried: boolean;
 }
 
 /** The page for an image that could not be opened: no script, no style. */
-export function failurePage({ title, message, remedy }: FailurePage): string {
+export function failurePage({ title, message, remedy, retried }: FailurePage): string {
   return page({
     policy: `default-src 'none'`,
     title,
@@ -49,7 +51,7 @@ export function failurePage({ title, message, remedy }: FailurePage): string {
       `<h1>${escapeHtml(plainText(title))}</h1>`,
       `<p role="alert">${escapeHtml(plainText(message, 1000))}</p>`,
       ...(remedy === null ? [] : [`<p>${escapeHtml(plainText(remedy, 1000))}</p>`]),
-      `<p>It is looked at again when the file changes.</p>`,
+      ...(retried ? [`<p>It is looked at again when the file changes.</p>`] : []),
       `</main>`,
     ].join('\n'),
   });

@@ -1,10 +1,9 @@
-// eslint-disable-next-line @typescript-eslint/no-restricted-imports -- Resolves symbolic links in folder names; no file is read.
-import { realpath } from 'node:fs/promises';
 import * as path from 'node:path';
 import * as vscode from 'vscode';
 
 import type { Disposable } from '../lifecycle';
 import { contains } from './policy';
+import { realPathOf } from './realPath';
 
 interface Folder {
   /** As the person opened it. */
@@ -20,7 +19,7 @@ export class WorkspaceFolders implements Disposable {
     this.known = undefined;
   });
 
-  /** Absolute paths with symbolic links resolved; a folder that does not exist contains nothing and is left out. */
+  /** Absolute paths with symbolic links resolved. */
   async real(): Promise<readonly string[]> {
     return (await this.all()).map(({ real }) => real);
   }
@@ -47,17 +46,7 @@ export class WorkspaceFolders implements Disposable {
 
 async function resolveFolders(): Promise<readonly Folder[]> {
   const folders = (vscode.workspace.workspaceFolders ?? []).filter(({ uri }) => uri.scheme === 'file').map(({ uri }) => uri.fsPath);
-  const resolved = await Promise.all(
-    folders.map(async (spelt) => {
-      try {
-        return [{ spelt, real: await realpath(spelt) }];
-      } catch {
-        // It went away while the window is open: nothing lies in it.
-        return [];
-      }
-    }),
-  );
-  return resolved.flat();
+  return Promise.all(folders.map(async (spelt) => ({ spelt, real: await realPathOf(spelt) })));
 }
 
 function moved(file: string, folders: readonly Folder[], from: keyof Folder, to: keyof Folder): string {

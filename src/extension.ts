@@ -1,0 +1,95 @@
+import * as vscode from 'vscode';
+
+import { AddedImages } from './shell/chains/addedImages';
+import { ChainModel } from './shell/chains/chainModel';
+import { ChainView } from './shell/chains/chainView';
+import { AccessCommands } from './shell/commands/access';
+import { Checks } from './shell/commands/check';
+import { ImageCommands } from './shell/commands/images';
+import { registerCommand } from './shell/commands/register';
+import { createSampleImages } from './shell/commands/sample';
+import { Targets } from './shell/commands/targets';
+import { ImageEditors } from './shell/editor/imageEditors';
+import { EngineHost } from './shell/engineHost';
+import { Problems } from './shell/problems/problems';
+import { DecisionStore } from './shell/trust/decisionStore';
+import { Gate } from './shell/trust/gate';
+import { WorkspaceFolders } from './shell/trust/workspaceFolders';
+
+/** What the extension gives to others, its own tests among them. */
+export interface ChainscopeApi {
+  /** The view *Chains*. */
+  readonly chains: Pick<ChainView, 'ready' | 'reveal' | 'selection' | 'provider'>;
+}
+
+/** Wires the parts together. Nothing is read and no worker started before the view is shown, an image opened or a command run. */
+export function activate(context: vscode.ExtensionContext): ChainscopeApi {
+  const log = keep(vscode.window.createOutputChannel('Chainscope', { log: true }));
+  const folders = keep(new WorkspaceFolders());
+  const gate = keep(new Gate(folders, new DecisionStore(context.workspaceState)));
+  const engine = keep(new EngineHost({ worker: context.asAbsolutePath('dist/worker.js'), gate, log }));
+  const added = keep(new AddedImages(context.workspaceState));
+  const model = keep(new ChainModel({ engine, folders, added, log }));
+  const view = keep(new ChainView(model, added, folders));
+  const problems = keep(new Problems());
+  const editors = keep(new ImageEditors({ engine, folders, extensionUri: context.extensionUri, log }));
+
+  const targets = new Targets({ model, view, editors, folders });
+  const checks = new Checks({ engine, editors, problems, log });
+  const access = new AccessCommands({ engine, gate, targets });
+  const images = new ImageCommands({ engine, model, view, added, editors, folders, targets });
+
+  keep(editors.onDidCheck(({ path, report }) => checks.show(path, report)));
+  keep(vscode.workspace.onDidGrantWorkspaceTrust(() => void editors.reopen()));
+  keep(
+    gate.onDidChange(() => {
+      void view.reread();
+      void editors.reopen();
+    }),
+  );
+  keep(
+    engine.onDidDie((reason) => {
+      void vscode.window.showErrorMessage(`${reason} What was open is opened again; the log may say more.`);
+      void view.reread();
+    }),
+  );
+
+  const commands: Readonly<Record<string, (argument: unknown) => unknown>> = {
+    addImage: (argument) => images.add(argument),
+    cancelCheck: (argument) => onFile(argument, (file) => checks.cancel(file)),
+    checkImage: (argument) => onFile(argument, (file) => checks.run(file, false)),
+    checkImageDeep: (argument) => onFile(argument, (file) => checks.run(file, true)),
+    copyAsQemuImg: (argument) => images.copyAsQemuImg(argument),
+    copyPath: (argument) => images.copyPath(argument),
+    createSampleImages: () => createSampleImages(engine),
+    goToAddress: () => images.goToAddress(),
+    grantAccess: (argument) => access.grant(argument),
+    locateMissing: (argument) => access.locate(argument),
+    manageGrants: () => access.manage(),
+    openImage: (argument) => images.open(argument),
+    refresh: async () => {
+      await Promise.all([view.refresh(), editors.reopen(({ state }) => state.kind === 'failed')]);
+    },
+    removeImage: (argument) => images.remove(argument),
+    restartEngine: () => engine.restart(),
+    revealFile: (argument) => images.revealFile(argument),
+    revealInChains: (argument) => images.reveal(argument),
+    showLog: () => log.show(),
+    showOverlays: (argument) => images.showOverlays(argument),
+  };
+  for (const [name, run] of Object.entries(commands)) {
+    keep(registerCommand(`chainscope.${name}`, log, run));
+  }
+
+  return { chains: view };
+
+  function keep<T extends vscode.Disposable>(disposable: T): T {
+    context.subscriptions.push(disposable);
+    return disposable;
+  }
+
+  async function onFile<T>(argument: unknown, run: (file: string) => T | Promise<T>): Promise<T | null> {
+    const file = await targets.file(argument);
+    return file === null ? null : run(file);
+  }
+}

@@ -1,0 +1,158 @@
+import * as path from 'node:path';
+import * as vscode from 'vscode';
+
+import type { CheckReport } from '../../protocol/check';
+import { formatByName } from '../chains/imageNames';
+import type { ImageEditors } from '../editor/imageEditors';
+import type { Engine, ImageSession } from '../engine';
+import { isCancelled, messageOf } from '../errors';
+import { summaryOf } from '../problems/findingProblems';
+import type { Problems } from '../problems/problems';
+import { maxFindings } from '../settings';
+import { plainText } from '../text/plain';
+
+interface CheckParts {
+  readonly engine: Engine;
+  readonly editors: ImageEditors;
+  readonly problems: Problems;
+  readonly log: vscode.LogOutputChannel;
+}
+
+/** Checks images and shows what is found: in the Problems panel, in open editors, in a message. */
+export class Checks {
+  private readonly parts: CheckParts;
+  private readonly running = new Map<string, vscode.CancellationTokenSource>();
+
+  constructor(parts: CheckParts) {
+    this.parts = parts;
+  }
+
+  /** Resolves to the report, or to null when the check was cancelled or failed, which the person has then been told. */
+  async run(file: string, deep: boolean): Promise<CheckReport | null> {
+    const name = plainText(path.basename(file));
+    if (this.running.has(file)) {
+      void vscode.window.showInformationMessage(`${name} is being checked already.`);
+      return null;
+    }
+    const cancellation = new vscode.CancellationTokenSource();
+    this.running.set(file, cancellation);
+    try {
+      const report = await vscode.window.withProgress(
+        { location: vscode.ProgressLocation.Notification, cancellable: true, title: deep ? `Checking ${name} (deep)` : `Checking ${name}` },
+        (progress, token) => {
+          token.onCancellationRequested(() => cancellation.cancel());
+          return this.check(file, deep, cancellation.token, progress);
+        },
+      );
+      this.parts.editors.showReport(file, report);
+      this.show(file, report);
+      return report;
+    } catch (error) {
+      this.tellEnd(file, name, error);
+      return null;
+    } finally {
+      this.running.delete(file);
+      cancellation.dispose();
+    }
+  }
+
+  /** Gives up the check of an image that is under way, if one is. */
+  cancel(file: string): void {
+    this.running.get(file)?.cancel();
+  }
+
+  /** Shows a report outside the editor. */
+  show(file: string, report: CheckReport): void {
+    this.parts.problems.show(file, report);
+    const summary = summaryOf(report);
+    this.parts.log.info(`Checked '${file}': ${summary}`);
+    void this.announce(file, `${plainText(path.basename(file))}: ${summary}`, report);
+  }
+
+  private async check(
+    file: string,
+    deep: boolean,
+    token: vscode.CancellationToken,
+    progress: vscode.Progress<{ message?: string; increment?: number }>,
+  ): Promise<CheckReport> {
+    const { session, close } = await this.sessionOf(file, token);
+    let percent = 0;
+    this.parts.editors.showCheckProgress(file, 0, null);
+    try {
+      return await session.call(
+        'check',
+        { deep, maxFindings: maxFindings() },
+        {
+          token,
+          onProgress: ({ done, total }) => {
+            const fraction = total > 0 ? Math.min(done / total, 1) : 0;
+            const now = Math.floor(fraction * 100);
+            if (now > percent) {
+              progress.report({ increment: now - percent, message: `${now} %` });
+              this.parts.editors.showCheckProgress(file, fraction, null);
+              percent = now;
+            }
+          },
+        },
+      );
+    } finally {
+      close();
+    }
+  }
+
+  /** The session of the image's editor where there is one, else one for the occasion. */
+  private async sessionOf(file: string, token: vscode.CancellationToken): Promise<{ session: ImageSession; close: () => void }> {
+    const { engine, editors } = this.parts;
+    const document = editors.documentOf(file);
+    if (document !== undefined) {
+      const { session } = await document.opened();
+      return { session, close: () => undefined };
+    }
+    const [format] = await engine.probeFiles([file], token);
+    const session = await engine.openSession({ path: file, format: format ?? formatByName(file) }, token);
+    return { session, close: () => session.close() };
+  }
+
+  private tellEnd(file: string, name: string, error: unknown): void {
+    if (isCancelled(error)) {
+      this.parts.editors.showCheckProgress(file, null, 'The check was cancelled.');
+      return;
+    }
+    const message = `${name} could not be checked: ${messageOf(error)}`;
+    this.parts.log.error(message);
+    this.parts.editors.showCheckProgress(file, null, message);
+    void vscode.window.showErrorMessage(message);
+  }
+
+  private async announce(file: string, message: string, report: CheckReport): Promise<void> {
+    const findings = 'Show Findings';
+    const problems = 'Show Problems';
+    const answer = await tell(gravityOf(report), message, ...(report.kinds.length === 0 ? [] : [findings, problems]));
+    if (answer === findings) {
+      await this.parts.editors.open(file, { tab: 'check', place: null });
+      this.parts.editors.showReport(file, report);
+    } else if (answer === problems) {
+      await vscode.commands.executeCommand('workbench.actions.view.problems');
+    }
+  }
+}
+
+type Gravity = 'none' | 'warning' | 'error';
+
+function gravityOf({ kinds, counts, failure }: CheckReport): Gravity {
+  if (counts.corruptions > 0 || counts.checkErrors > 0 || failure !== null) {
+    return 'error';
+  }
+  return kinds.length > 0 ? 'warning' : 'none';
+}
+
+function tell(gravity: Gravity, message: string, ...actions: readonly string[]): Thenable<string | undefined> {
+  switch (gravity) {
+    case 'error':
+      return vscode.window.showErrorMessage(message, ...actions);
+    case 'warning':
+      return vscode.window.showWarningMessage(message, ...actions);
+    case 'none':
+      return vscode.window.showInformationMessage(message, ...actions);
+  }
+}

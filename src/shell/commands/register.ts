@@ -1,0 +1,19 @@
+import * as vscode from 'vscode';
+
+import { isCancelled, messageOf } from '../errors';
+import type { Disposable } from '../lifecycle';
+
+/** Registers a command whose failure the person is told in one sentence; what was cancelled is not told at all. */
+export function registerCommand(id: string, log: vscode.LogOutputChannel, run: (argument: unknown) => unknown): Disposable {
+  return vscode.commands.registerCommand(id, async (argument: unknown) => {
+    try {
+      return await run(argument);
+    } catch (error) {
+      if (!isCancelled(error)) {
+        log.error(`${id}: ${messageOf(error)}`);
+        void vscode.window.showErrorMessage(messageOf(error));
+      }
+      return undefined;
+    }
+  });
+}
