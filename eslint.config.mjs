@@ -200,7 +200,7 @@ export default defineConfig(
   },
   {
     // These tools read a default export.
-    files: ['eslint.config.mjs', 'vitest.config.ts', 'src/wat.d.ts'],
+    files: ['eslint.config.mjs', 'vitest.config.mts', 'src/wat.d.ts'],
     rules: { 'no-restricted-exports': 'off' },
   },
 );

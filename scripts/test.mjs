@@ -22,6 +22,7 @@ const MINUTE = 60_000;
  * @property {number} limit milliseconds
  * @property {(file: string) => Promise<{ passed: number, failed: number, skipped: number }>} [counts] reads what the suite left; a stage
  *   without one is a single check
+ * @property {boolean} [built] runs what the build made
  * @property {boolean} [oracles] needs the real tools
  * @property {boolean} [browser] needs Chromium
  */
@@ -33,9 +34,9 @@ const STAGES = {
   types: { command: ['scripts/typecheck.mjs'], limit: 5 * MINUTE },
   build: { command: ['esbuild.mjs'], limit: 5 * MINUTE },
   unit: { command: vitest('unit'), limit: 10 * MINUTE, counts: vitestCounts },
-  interop: { command: vitest('interop'), limit: 20 * MINUTE, counts: vitestCounts, oracles: true },
-  host: { command: ['scripts/suites/host.mjs'], limit: 10 * MINUTE, counts: mochaCounts, browser: true },
-  e2e: { command: ['dist/test/e2e/index.js'], limit: 20 * MINUTE, counts: mochaCounts, browser: true, oracles: true },
+  interop: { command: vitest('interop'), limit: 20 * MINUTE, counts: vitestCounts, built: true, oracles: true },
+  host: { command: ['scripts/suites/host.mjs'], limit: 10 * MINUTE, counts: mochaCounts, built: true, browser: true },
+  e2e: { command: ['dist/test/e2e/index.js'], limit: 20 * MINUTE, counts: mochaCounts, built: true, browser: true, oracles: true },
 };
 
 /** @param {string} project */
@@ -82,7 +83,10 @@ async function main() {
   for (const [name, stage] of chosen) {
     console.log(`\n> ${name}`);
     const started = Date.now();
-    const result = await runStage(name, stage, options.grep);
+    const unbuilt = stage.built === true && results.some((earlier) => earlier.name === 'build' && earlier.failed > 0);
+    const result = unbuilt
+      ? { passed: 0, failed: 1, problems: ['not run, since the build failed'] }
+      : await runStage(name, stage, options.grep);
     results.push({ name, ...result, seconds: (Date.now() - started) / 1000 });
   }
 
@@ -112,7 +116,7 @@ function choose(only) {
   if (unknown.length > 0) {
     throw new Error(`There is no ${unknown.join(', ')}. Choose from: ${Object.keys(STAGES).join(', ')}`);
   }
-  const needsBuild = names.some((name) => ['interop', 'host', 'e2e'].includes(name));
+  const needsBuild = names.some((name) => STAGES[name]?.built === true);
   return Object.entries(STAGES).filter(([name]) => names.includes(name) || (name === 'build' && needsBuild));
 }
 

@@ -69,7 +69,9 @@ export async function mochaCounts(file) {
  */
 async function readJson(file) {
   try {
-    return /** @type {unknown} */ (JSON.parse(await readFile(file, 'utf8')));
+    /** @type {unknown} */
+    const parsed = JSON.parse(await readFile(file, 'utf8'));
+    return parsed;
   } catch {
     return undefined;
   }
