@@ -1,0 +1,211 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openChain } from '../../src/engine/block/chain';
+import type { OpenedChain } from '../../src/engine/block/layer';
+import { openReader, type ChainReader } from '../../src/engine/block/node';
+import { EngineError } from '../../src/engine/errors';
+import { followGate } from '../../src/engine/gate/policies';
+import { FileSource } from '../../src/engine/io/file';
+import { makeImage, type ImageOptions } from './images';
+import { Random, testCases, testSeed } from './random';
+import { makeWithQemuImg, qemuImg, temporaryFolder, writeWithQemuIo } from './tools';
+
+/* Guest bytes as our engine reads them beside those that qemu-img copies out, for every byte of random images. */
+
+let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+beforeAll(async () => {
+  folder = await temporaryFolder('read');
+});
+afterAll(() => folder.dispose());
+
+async function withChain<T>(path: string, use: (chain: OpenedChain) => T | Promise<T>): Promise<T> {
+  const chain = await openChain(path, { gate: followGate('all') });
+  try {
+    return await use(chain);
+  } finally {
+    chain.close();
+  }
+}
+
+/** Expects the reader and a raw copy to hold the same bytes, read in pieces of random length. */
+function expectSameBytes(reader: ChainReader, rawCopy: string, random: Random): void {
+  const copy = FileSource.open(rawCopy);
+  try {
+    expect(reader.size).toBe(copy.size);
+    let offset = 0;
+    while (offset < reader.size) {
+      const length = Math.min(reader.size - offset, random.pick([1, 511, 4096, 65537, 1 << 20, 3 << 20]));
+      const ours = Buffer.alloc(length, 0xa5);
+      const theirs = Buffer.alloc(length);
+      reader.read(offset, ours);
+      copy.read(theirs, offset);
+      if (!ours.equals(theirs)) {
+        const different = ours.findIndex((byte, index) => byte !== theirs[index]);
+        expect.fail(`guest offset ${offset + different}: ours ${ours[different]}, theirs ${theirs[different]}`);
+      }
+      offset += length;
+    }
+  } finally {
+    copy.close();
+  }
+}
+
+/** `qemu-img map` of an image, with what our block status says in the same words. */
+async function expectSameMap(reader: ChainReader, image: string): Promise<void> {
+  const { stdout, code, stderr } = await qemuImg(['map', '--output=json', image]);
+  expect(code, stderr).toBe(0);
+  interface Run {
+    readonly start: number;
+    readonly length: number;
+    readonly depth: number;
+    readonly present: boolean;
+    readonly zero: boolean;
+    readonly data: boolean;
+    readonly offset?: number;
+  }
+  let offset = 0;
+  for (const run of JSON.parse(stdout) as Run[]) {
+    const end = run.start + run.length;
+    while (offset < end) {
+      const extent = reader.blockStatus(offset, end - offset);
+      const { depth, hostOffset } = extent;
+      const ours = { offset, present: extent.class !== 'unallocated', data: extent.class === 'data' || extent.class === 'compressed' };
+      expect(ours, JSON.stringify({ run, extent })).toEqual({ offset, present: run.present, data: run.data });
+      if (run.present) {
+        expect(depth).toBe(run.depth);
+      }
+      if (run.offset !== undefined && extent.class === 'data') {
+        expect(hostOffset).toBe(run.offset + offset - run.start);
+      }
+      offset += extent.length;
+    }
+  }
+  expect(offset).toBe(reader.size);
+}
+
+const seed = testSeed();
+const MIB = 1024 * 1024;
+const kinds: readonly (readonly [name: string, options: ImageOptions])[] = [
+  ['any image', { encrypted: 0, maxSize: 48 * MIB, crash: true }],
+  ['a chain', { encrypted: 0, maxSize: 24 * MIB, maxDepth: 6 }],
+  ['a QED image', { format: 'qed', maxSize: 48 * MIB, maxDepth: 2 }],
+];
+
+describe.each(kinds)('%s reads as qemu-img copies it', (name, options) => {
+  const seeds = Array.from({ length: testCases(20) }, (_, index) => seed + index);
+  test.each(seeds)('seed %i', async (caseSeed) => {
+    const home = join(folder.path, `${name.replaceAll(' ', '-')}-${caseSeed}`);
+    await mkdir(home);
+    const image = await makeImage(caseSeed, home, options);
+    const random = new Random(caseSeed);
+    const copy = join(home, 'copy');
+    const readable = await qemuImg(['convert', '-q', '-f', image.format, '-O', 'raw', image.path, copy]);
+    expect(readable.code, `${readable.stderr}\n${image.describe}`).toBe(0);
+    await withChain(image.path, async (chain) => {
+      const reader = openReader(chain);
+      expectSameBytes(reader, copy, random);
+      await expectSameMap(reader, image.path);
+      for (const { index, name: snapshot, diskSize } of chain.links[0]?.image?.snapshots ?? []) {
+        await makeWithQemuImg([
+          'convert',
+          '-q',
+          '-l',
+          `snapshot.name=${snapshot}`,
+          '-f',
+          'qcow2',
+          '-O',
+          'raw',
+          image.path,
+          `${copy}-${snapshot}`,
+        ]);
+        const view = openReader(chain, { view: { kind: 'snapshot', index } });
+        expect(view.size).toBe(diskSize);
+        expectSameBytes(view, `${copy}-${snapshot}`, random);
+      }
+    });
+  });
+});
+
+describe('sizes along a chain', () => {
+  test.each([
+    ['qcow2', 'an overlay larger than its base', 5 * MIB + 1536, 3 * MIB + 512],
+    ['qcow2', 'an overlay smaller than its base', 2 * MIB + 512, 7 * MIB],
+    ['raw', 'an overlay larger than a raw base of no whole sector', 3 * MIB, 1 * MIB + 100],
+    ['qed', 'an overlay larger than a QED base', 3 * MIB, 1 * MIB + 512],
+  ])('%s: %s', async (format, name, overlaySize, baseSize) => {
+    const home = join(folder.path, name.replaceAll(' ', '-'));
+    await mkdir(home);
+    const at = (file: string): string => join(home, file);
+    const deep = Math.ceil(baseSize / 512) * 512 + MIB;
+    await makeWithQemuImg(['create', '-q', '-f', 'raw', at('deep'), `${deep}`]);
+    await writeWithQemuIo(['-f', 'raw', at('deep')], [`write -P 17 0 ${deep}`]);
+    if (format === 'raw') {
+      await makeWithQemuImg(['create', '-q', '-f', 'raw', at('base'), `${baseSize}`]);
+    } else {
+      await makeWithQemuImg(['create', '-q', '-f', format, '-b', at('deep'), '-F', 'raw', at('base'), `${baseSize}`]);
+    }
+    await writeWithQemuIo(['-f', format, at('base')], ['write -P 34 64k 64k']);
+    await makeWithQemuImg(['create', '-q', '-f', 'qcow2', '-b', at('base'), '-F', format, at('overlay'), `${overlaySize}`]);
+    await writeWithQemuIo(['-f', 'qcow2', at('overlay')], ['write -P 51 96k 64k']);
+    await makeWithQemuImg(['convert', '-q', '-f', 'qcow2', '-O', 'raw', at('overlay'), at('copy')]);
+    await withChain(at('overlay'), (chain) => expectSameBytes(openReader(chain), at('copy'), new Random(1)));
+  });
+
+  test('a snapshot of a disk that grew since', async () => {
+    const image = join(folder.path, 'grown.qcow2');
+    await makeWithQemuImg(['create', '-q', '-f', 'qcow2', image, '1M']);
+    await writeWithQemuIo(['-f', 'qcow2', image], ['write -P 1 0 1M']);
+    await makeWithQemuImg(['snapshot', '-c', 'before', image]);
+    await makeWithQemuImg(['resize', '-q', '-f', 'qcow2', image, '2M']);
+    await writeWithQemuIo(['-f', 'qcow2', image], ['write -P 2 512k 1M']);
+    await withChain(image, (chain) => {
+      const reader = openReader(chain, { view: { kind: 'snapshot', index: 0 } });
+      const bytes = Buffer.alloc(MIB);
+      reader.read(0, bytes);
+      expect({ size: reader.size, same: bytes.every((byte) => byte === 1) }).toEqual({ size: MIB, same: true });
+    });
+  });
+});
+
+describe('what cannot be read says so', () => {
+  test('an encrypted image', async () => {
+    const image = join(folder.path, 'secret.qcow2');
+    const options = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10';
+    await makeWithQemuImg(['create', '-q', '--object', 'secret,id=s,data=x', '-f', 'qcow2', '-o', options, image, '1M']);
+    await withChain(image, (chain) => {
+      expect(codeOf(() => openReader(chain))).toBe('data.encrypted');
+    });
+  });
+
+  test('a VMDK', async () => {
+    const image = join(folder.path, 'disk.vmdk');
+    await makeWithQemuImg(['create', '-q', '-f', 'vmdk', image, '1M']);
+    await withChain(image, (chain) => {
+      expect(codeOf(() => openReader(chain))).toBe('format.unsupported');
+    });
+  });
+
+  test('a missing base, a refused one, and a loop', async () => {
+    const [a, b] = [join(folder.path, 'a.qcow2'), join(folder.path, 'b.qcow2')];
+    await makeWithQemuImg(['create', '-q', '-u', '-f', 'qcow2', '-b', b, '-F', 'qcow2', a, '1M']);
+    await withChain(a, (chain) => expect(codeOf(() => openReader(chain))).toBe('file.notFound'));
+    await makeWithQemuImg(['create', '-q', '-u', '-f', 'qcow2', '-b', a, '-F', 'qcow2', b, '1M']);
+    await withChain(a, (chain) => {
+      expect(chain.links.map(({ state }) => state.kind)).toEqual(['open', 'open', 'loop']);
+      expect(codeOf(() => openReader(chain))).toBe('chain.loop');
+    });
+    const chain = await openChain(a, { gate: followGate('none') });
+    expect(codeOf(() => openReader(chain))).toBe('chain.refused');
+    chain.close();
+  });
+});
+
+function codeOf(action: () => unknown): string | null {
+  try {
+    action();
+    return null;
+  } catch (error) {
+    return error instanceof EngineError ? error.code : String(error);
+  }
+}
