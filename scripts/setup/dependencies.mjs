@@ -31,7 +31,7 @@ export async function installDependencies(say) {
   if (!(await nodeWorks())) {
     throw new Error(`Node 24 was not installed at ${NODE}. Run: npm rebuild node --ignore-scripts=false`);
   }
-  const esbuild = await run(NODE, [join(ROOT, 'node_modules', 'esbuild', 'bin', 'esbuild'), '--version'], { quiet: true });
+  const esbuild = await run(NODE, ['-e', "require('esbuild').transformSync('')"], { quiet: true });
   if (esbuild.code !== 0) {
     throw new Error(`esbuild does not run: ${esbuild.output.trim()}\nRun: npm rebuild esbuild --ignore-scripts=false`);
   }
