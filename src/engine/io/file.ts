@@ -98,7 +98,8 @@ export class FileSource implements ByteSource {
 
   extentAt(hostOffset: number): { readonly length: number; readonly data: boolean } {
     const rest = this.size - hostOffset;
-    const finder = this.stat.allocatedBytes < this.size ? holeFinder() : null;
+    // Also where every block is allocated: preallocated blocks that were never written are holes.
+    const finder = holeFinder();
     if (!finder) {
       return { length: rest, data: true };
     }
