@@ -9,7 +9,7 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ROOT, VSCODE_CACHE } from './run/paths.mjs';
-import { run, runsUntilInterrupted, start } from './run/processes.mjs';
+import { isStopping, run, runsUntilInterrupted, start } from './run/processes.mjs';
 import { build, requireNode } from './setup/build.mjs';
 import { installDependencies } from './setup/dependencies.mjs';
 import { SAMPLE, writeSample } from './setup/sample.mjs';
@@ -123,6 +123,9 @@ async function serve(folder, open) {
   }
   console.log(`\nVS Code with Chainscope is served at\n\n  ${address}\n\nPress Ctrl-C to end.`);
   const code = await server.ended;
+  if (isStopping()) {
+    return;
+  }
   throw new Error(`The VS Code server ended (exit code ${code}). Its log is ${join(data, 'server.log')}`);
 }
 

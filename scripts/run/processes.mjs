@@ -145,7 +145,14 @@ function stopWithThisProcess() {
   process.once('exit', () => running.forEach((child) => signal(child, 'SIGKILL')));
 }
 
-/** Stops everything that was started here. */
-export async function stopAll() {
+let stopping = false;
+
+/** @returns {boolean} whether this process was told to end and is stopping what it started */
+export function isStopping() {
+  return stopping;
+}
+
+async function stopAll() {
+  stopping = true;
   await Promise.all([...running].map((child) => stop(child)));
 }
