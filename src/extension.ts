@@ -10,11 +10,11 @@ import { registerCommand } from './shell/commands/register';
 import { createSampleImages } from './shell/commands/sample';
 import { Targets } from './shell/commands/targets';
 import { ImageEditors } from './shell/editor/imageEditors';
-import { EngineHost } from './shell/engineHost';
 import { Problems } from './shell/problems/problems';
 import { DecisionStore } from './shell/trust/decisionStore';
 import { Gate } from './shell/trust/gate';
 import { WorkspaceFolders } from './shell/trust/workspaceFolders';
+import { EngineClient } from './worker/client';
 
 /** What the extension gives to others, its own tests among them. */
 export interface ChainscopeApi {
@@ -27,7 +27,12 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
   const log = keep(vscode.window.createOutputChannel('Chainscope', { log: true }));
   const folders = keep(new WorkspaceFolders());
   const gate = keep(new Gate(folders, new DecisionStore(context.workspaceState)));
-  const engine = keep(new EngineHost({ worker: context.asAbsolutePath('dist/worker.js'), gate, log }));
+  const engine = new EngineClient({
+    workerPath: context.asAbsolutePath('dist/worker.js'),
+    answerGate: (question) => gate.answer(question),
+    onOutput: (text) => log.info(`Engine: ${text}`),
+  });
+  keep({ dispose: () => void engine.dispose() });
   const added = keep(new AddedImages(context.workspaceState));
   const model = keep(new ChainModel({ engine, folders, added, log }));
   const view = keep(new ChainView(model, added, folders));
@@ -48,7 +53,7 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     }),
   );
   keep(
-    engine.onDidDie((reason) => {
+    engine.onDidDie(({ reason }) => {
       void vscode.window.showErrorMessage(`${reason} What was open is opened again; the log may say more.`);
       void view.reread();
     }),

@@ -2,7 +2,7 @@ import * as path from 'node:path';
 import * as vscode from 'vscode';
 
 import type { ImageFormat } from '../../protocol/chain';
-import type { Engine } from '../engine';
+import type { EngineClient } from '../../worker/client';
 import { isCancelled, messageOf } from '../errors';
 import { DisposableStore, type Disposable } from '../lifecycle';
 import { discoverySettings } from '../settings';
@@ -34,7 +34,7 @@ interface Image {
 }
 
 interface ModelParts {
-  readonly engine: Engine;
+  readonly engine: Pick<EngineClient, 'describeChain' | 'probeFiles'>;
   readonly folders: WorkspaceFolders;
   readonly added: AddedImages;
   readonly log: vscode.LogOutputChannel;
@@ -56,8 +56,8 @@ export class ChainModel implements Disposable {
   private current: Forest = EMPTY_FOREST;
   private truncated = false;
   private queue: Promise<unknown> = Promise.resolve();
-  private scan = new vscode.CancellationTokenSource();
-  private readonly life = this.disposables.add(new vscode.CancellationTokenSource());
+  private scan = new AbortController();
+  private readonly life = new AbortController();
 
   constructor(parts: ModelParts) {
     this.parts = parts;
@@ -74,18 +74,17 @@ export class ChainModel implements Disposable {
 
   /** Looks at the whole workspace again. A scan that is under way is given up for this one. */
   refresh(): Promise<void> {
-    this.scan.cancel();
-    this.scan.dispose();
-    this.scan = new vscode.CancellationTokenSource();
-    const { token } = this.scan;
-    return this.enqueue(() => this.scanAll(token));
+    this.scan.abort();
+    this.scan = new AbortController();
+    const { signal } = this.scan;
+    return this.enqueue(() => this.scanAll(signal));
   }
 
   /** Looks again at the images that are known: at all of them, or at those that one of these files takes part in. */
   reread(files?: readonly string[]): Promise<void> {
     return this.enqueue(async () => {
       const images = files === undefined ? [...this.images.keys()] : await this.affectedBy(new Set(files));
-      await this.describe(images, this.life.token);
+      await this.describe(images, this.life.signal);
       this.publish();
     });
   }
@@ -96,15 +95,14 @@ export class ChainModel implements Disposable {
   }
 
   dispose(): void {
-    this.life.cancel();
-    this.scan.cancel();
-    this.scan.dispose();
+    this.life.abort();
+    this.scan.abort();
     this.disposables.dispose();
   }
 
   private enqueue(work: () => Promise<void>): Promise<void> {
     const done = this.queue.then(async () => {
-      if (this.life.token.isCancellationRequested) {
+      if (this.life.signal.aborted) {
         return;
       }
       try {
@@ -121,11 +119,11 @@ export class ChainModel implements Disposable {
     return done;
   }
 
-  private async scanAll(token: vscode.CancellationToken): Promise<void> {
+  private async scanAll(signal: AbortSignal): Promise<void> {
     const started = performance.now();
-    const { files, truncated } = await listFiles(discoverySettings(), token);
-    const found = await imagesAmong(files, this.parts.engine, token);
-    if (token.isCancellationRequested) {
+    const { files, truncated } = await listFiles(discoverySettings());
+    const found = await imagesAmong(files, this.parts.engine, signal);
+    if (signal.aborted) {
       return;
     }
     this.truncated = truncated;
@@ -136,7 +134,7 @@ export class ChainModel implements Disposable {
     for (const { path: file, format } of this.parts.added.all) {
       this.images.set(file, { format: found.get(file) ?? format, added: true });
     }
-    if (await this.describe([...this.images.keys()], token)) {
+    if (await this.describe([...this.images.keys()], signal)) {
       this.publish();
       const elapsed = Math.round(performance.now() - started);
       this.parts.log.info(`Found ${this.images.size} images among ${files.length} files in ${elapsed} ms.`);
@@ -147,7 +145,7 @@ export class ChainModel implements Disposable {
     const candidates = [...created, ...changed];
     if (candidates.length > MANY_CHANGES || (await anyFolder(created))) {
       // Files inside a folder that was moved here are not always told of one by one.
-      await this.scanAll(this.life.token);
+      await this.scanAll(this.life.signal);
       return;
     }
     for (const [file, { added }] of [...this.images]) {
@@ -155,7 +153,7 @@ export class ChainModel implements Disposable {
         this.images.delete(file);
       }
     }
-    const images = await imagesAmong(candidates, this.parts.engine, this.life.token);
+    const images = await imagesAmong(candidates, this.parts.engine, this.life.signal);
     for (const file of changed) {
       if (this.images.get(file)?.added === false && !images.has(file)) {
         this.images.delete(file);
@@ -168,7 +166,7 @@ export class ChainModel implements Disposable {
         this.images.set(file, { ...known, format });
       }
     }
-    await this.describe(await this.affectedBy(new Set([...candidates, ...deleted])), this.life.token);
+    await this.describe(await this.affectedBy(new Set([...candidates, ...deleted])), this.life.signal);
     this.publish();
   }
 
@@ -177,7 +175,7 @@ export class ChainModel implements Disposable {
     if (images.size === 0) {
       return;
     }
-    const { files, truncated } = await listFiles(discoverySettings(), this.life.token);
+    const { files, truncated } = await listFiles(discoverySettings());
     this.truncated = truncated;
     const listed = new Set(files);
     for (const [file, format] of images) {
@@ -204,21 +202,21 @@ export class ChainModel implements Disposable {
   }
 
   /** Returns false, and changes nothing, when it was cancelled. */
-  private async describe(images: readonly string[], token: vscode.CancellationToken): Promise<boolean> {
+  private async describe(images: readonly string[], signal: AbortSignal): Promise<boolean> {
     const described = new Map<string, ChainDescription>();
     // Overlays tend to have the later names, and one that is read first saves reading its backing files.
     const waiting = images.toSorted();
     const next = async (): Promise<void> => {
-      for (let file = waiting.pop(); file !== undefined && !token.isCancellationRequested; file = waiting.pop()) {
+      for (let file = waiting.pop(); file !== undefined && !signal.aborted; file = waiting.pop()) {
         if (!described.has(file)) {
-          const description = await this.describeOne(file, token);
+          const description = await this.describeOne(file, signal);
           described.set(file, description);
           await this.noteTails(description, described);
         }
       }
     };
     await Promise.all(Array.from({ length: CONCURRENT_DESCRIPTIONS }, next));
-    if (token.isCancellationRequested) {
+    if (signal.aborted) {
       return false;
     }
     for (const [file, description] of described) {
@@ -232,10 +230,10 @@ export class ChainModel implements Disposable {
     return true;
   }
 
-  private async describeOne(file: string, token: vscode.CancellationToken): Promise<ChainDescription> {
+  private async describeOne(file: string, signal: AbortSignal): Promise<ChainDescription> {
     try {
       const format = this.images.get(file)?.format ?? null;
-      return { kind: 'chain', chain: await withRealPaths(await this.parts.engine.describeChain({ path: file, format }, token)) };
+      return { kind: 'chain', chain: await withRealPaths(await this.parts.engine.describeChain({ path: file, format }, { signal })) };
     } catch (error) {
       if (isCancelled(error)) {
         throw error;

@@ -1,7 +1,7 @@
 import * as vscode from 'vscode';
 
 import type { ImageFormat } from '../../protocol/chain';
-import type { Engine } from '../engine';
+import type { EngineClient } from '../../worker/client';
 import type { DiscoverySettings } from '../settings';
 import { formatByName } from './imageNames';
 
@@ -15,7 +15,7 @@ export interface FileList {
 }
 
 /** The workspace's files that may be images: those that the settings, and `files.exclude`, let be looked at. */
-export async function listFiles(settings: DiscoverySettings, token: vscode.CancellationToken): Promise<FileList> {
+export async function listFiles(settings: DiscoverySettings): Promise<FileList> {
   const files: string[] = [];
   for (const folder of vscode.workspace.workspaceFolders ?? []) {
     if (folder.uri.scheme !== 'file' || settings.include.length === 0) {
@@ -25,7 +25,6 @@ export async function listFiles(settings: DiscoverySettings, token: vscode.Cance
       new vscode.RelativePattern(folder, anyOf(settings.include)),
       settings.exclude.length === 0 ? undefined : new vscode.RelativePattern(folder, anyOf(settings.exclude)),
       settings.maxFiles + 1 - files.length,
-      token,
     );
     files.push(...found.map(({ fsPath }) => fsPath));
     if (files.length > settings.maxFiles) {
@@ -38,13 +37,13 @@ export async function listFiles(settings: DiscoverySettings, token: vscode.Cance
 /** Which of these files are images, by content or, where that says nothing, by name. */
 export async function imagesAmong(
   files: readonly string[],
-  engine: Engine,
-  token: vscode.CancellationToken,
+  engine: Pick<EngineClient, 'probeFiles'>,
+  signal: AbortSignal,
 ): Promise<ReadonlyMap<string, ImageFormat>> {
   const images = new Map<string, ImageFormat>();
-  for (let first = 0; first < files.length && !token.isCancellationRequested; first += PROBE_BATCH) {
+  for (let first = 0; first < files.length; first += PROBE_BATCH) {
     const batch = files.slice(first, first + PROBE_BATCH);
-    const formats = await engine.probeFiles(batch, token);
+    const formats = await engine.probeFiles(batch, { signal });
     for (const [index, file] of batch.entries()) {
       const format = formats[index] ?? formatByName(file);
       if (format !== null) {

@@ -5,7 +5,7 @@ import type { Chain, ChainLink } from '../../protocol/chain';
 import { ChainItem } from '../chains/chainTree';
 import { formatByName } from '../chains/imageNames';
 import { withHolders } from '../chains/forest';
-import type { Engine } from '../engine';
+import type { EngineClient } from '../../worker/client';
 import { plainText } from '../text/plain';
 import type { Decision } from '../trust/decisionStore';
 import type { Gate } from '../trust/gate';
@@ -13,7 +13,7 @@ import { withRealPaths } from '../trust/realPath';
 import type { Targets } from './targets';
 
 interface AccessParts {
-  readonly engine: Engine;
+  readonly engine: EngineClient;
   readonly gate: Gate;
   readonly targets: Targets;
 }
@@ -149,15 +149,9 @@ export class AccessCommands {
   }
 
   private async describe(file: string): Promise<Chain> {
-    const cancellation = new vscode.CancellationTokenSource();
-    try {
-      const [format] = await this.parts.engine.probeFiles([file], cancellation.token);
-      return await withRealPaths(
-        await this.parts.engine.describeChain({ path: file, format: format ?? formatByName(file) }, cancellation.token),
-      );
-    } finally {
-      cancellation.dispose();
-    }
+    const { engine } = this.parts;
+    const [format] = await engine.probeFiles([file]);
+    return withRealPaths(await engine.describeChain({ path: file, format: format ?? formatByName(file) }));
   }
 }
 

@@ -4,7 +4,8 @@ import * as vscode from 'vscode';
 import type { CheckReport } from '../../protocol/check';
 import { formatByName } from '../chains/imageNames';
 import type { ImageEditors } from '../editor/imageEditors';
-import type { Engine, ImageSession } from '../engine';
+import type { EngineClient } from '../../worker/client';
+import type { ImageSession } from '../../worker/client/imageSession';
 import { isCancelled, messageOf } from '../errors';
 import { summaryOf } from '../problems/findingProblems';
 import type { Problems } from '../problems/problems';
@@ -12,7 +13,7 @@ import { maxFindings } from '../settings';
 import { plainText } from '../text/plain';
 
 interface CheckParts {
-  readonly engine: Engine;
+  readonly engine: EngineClient;
   readonly editors: ImageEditors;
   readonly problems: Problems;
   readonly log: vscode.LogOutputChannel;
@@ -21,7 +22,7 @@ interface CheckParts {
 /** Checks images and shows what is found: in the Problems panel, in open editors, in a message. */
 export class Checks {
   private readonly parts: CheckParts;
-  private readonly running = new Map<string, vscode.CancellationTokenSource>();
+  private readonly running = new Map<string, AbortController>();
 
   constructor(parts: CheckParts) {
     this.parts = parts;
@@ -34,14 +35,14 @@ export class Checks {
       void vscode.window.showInformationMessage(`${name} is being checked already.`);
       return null;
     }
-    const cancellation = new vscode.CancellationTokenSource();
+    const cancellation = new AbortController();
     this.running.set(file, cancellation);
     try {
       const report = await vscode.window.withProgress(
         { location: vscode.ProgressLocation.Notification, cancellable: true, title: deep ? `Checking ${name} (deep)` : `Checking ${name}` },
         (progress, token) => {
-          token.onCancellationRequested(() => cancellation.cancel());
-          return this.check(file, deep, cancellation.token, progress);
+          token.onCancellationRequested(() => cancellation.abort());
+          return this.check(file, deep, cancellation.signal, progress);
         },
       );
       this.parts.editors.showReport(file, report);
@@ -52,13 +53,12 @@ export class Checks {
       return null;
     } finally {
       this.running.delete(file);
-      cancellation.dispose();
     }
   }
 
   /** Gives up the check of an image that is under way, if one is. */
   cancel(file: string): void {
-    this.running.get(file)?.cancel();
+    this.running.get(file)?.abort();
   }
 
   /** Shows a report outside the editor. */
@@ -72,10 +72,10 @@ export class Checks {
   private async check(
     file: string,
     deep: boolean,
-    token: vscode.CancellationToken,
+    signal: AbortSignal,
     progress: vscode.Progress<{ message?: string; increment?: number }>,
   ): Promise<CheckReport> {
-    const { session, close } = await this.sessionOf(file, token);
+    const { session, close } = await this.sessionOf(file, signal);
     let percent = 0;
     this.parts.editors.showCheckProgress(file, 0, null);
     try {
@@ -83,7 +83,7 @@ export class Checks {
         'check',
         { deep, maxFindings: maxFindings() },
         {
-          token,
+          signal,
           onProgress: ({ done, total }) => {
             const fraction = total > 0 ? Math.min(done / total, 1) : 0;
             const now = Math.floor(fraction * 100);
@@ -101,15 +101,15 @@ export class Checks {
   }
 
   /** The session of the image's editor where there is one, else one for the occasion. */
-  private async sessionOf(file: string, token: vscode.CancellationToken): Promise<{ session: ImageSession; close: () => void }> {
+  private async sessionOf(file: string, signal: AbortSignal): Promise<{ session: ImageSession; close: () => void }> {
     const { engine, editors } = this.parts;
     const document = editors.documentOf(file);
     if (document !== undefined) {
       const { session } = await document.opened();
       return { session, close: () => undefined };
     }
-    const [format] = await engine.probeFiles([file], token);
-    const session = await engine.openSession({ path: file, format: format ?? formatByName(file) }, token);
+    const [format] = await engine.probeFiles([file], { signal });
+    const session = await engine.openSession({ path: file, format: format ?? formatByName(file) }, signal);
     return { session, close: () => session.close() };
   }
 

@@ -11,7 +11,7 @@ import { nodesOfImage, type ForestNode, type ImageNode } from '../chains/forest'
 import { formatByName } from '../chains/imageNames';
 import { counted } from '../chains/wording';
 import { tabFor, type ImageEditors } from '../editor/imageEditors';
-import type { Engine } from '../engine';
+import type { EngineClient } from '../../worker/client';
 import { messageOf } from '../errors';
 import { plainText } from '../text/plain';
 import type { WorkspaceFolders } from '../trust/workspaceFolders';
@@ -19,7 +19,7 @@ import { qemuCommands } from './qemuCommands';
 import type { Targets } from './targets';
 
 interface ImageParts {
-  readonly engine: Engine;
+  readonly engine: EngineClient;
   readonly model: ChainModel;
   readonly view: ChainView;
   readonly added: AddedImages;
@@ -178,13 +178,8 @@ export class ImageCommands {
   }
 
   private async formatOf(file: string): Promise<ImageFormat> {
-    const cancellation = new vscode.CancellationTokenSource();
-    try {
-      const [probed] = await this.parts.engine.probeFiles([file], cancellation.token);
-      return probed ?? formatByName(file) ?? 'raw';
-    } finally {
-      cancellation.dispose();
-    }
+    const [probed] = await this.parts.engine.probeFiles([file]);
+    return probed ?? formatByName(file) ?? 'raw';
   }
 
   private async overlaysOf(file: string): Promise<readonly string[]> {

@@ -1,9 +1,10 @@
 import * as vscode from 'vscode';
 
-import type { Engine } from '../engine';
+import type { EngineClient } from '../../worker/client';
+import { signalOf } from '../signals';
 
 /** *Create Sample Images…*: writes the sample workspace into an empty folder of the person's choice. */
-export async function createSampleImages(engine: Engine): Promise<void> {
+export async function createSampleImages(engine: EngineClient): Promise<void> {
   const [folder] =
     (await vscode.window.showOpenDialog({
       title: 'Choose an empty folder for the sample images',
@@ -21,7 +22,7 @@ export async function createSampleImages(engine: Engine): Promise<void> {
   }
   await vscode.window.withProgress(
     { location: vscode.ProgressLocation.Notification, title: 'Writing sample images', cancellable: true },
-    (_, token) => engine.writeSample(folder.fsPath, token),
+    (_, token) => engine.writeSample(folder.fsPath, { signal: signalOf(token) }),
   );
   if (vscode.workspace.getWorkspaceFolder(folder) === undefined) {
     const open = 'Open Folder';

@@ -4,8 +4,10 @@ import * as vscode from 'vscode';
 import type { Chain, ChainLink } from '../../protocol/chain';
 import type { WireError } from '../../protocol/engine';
 import { formatByName } from '../chains/imageNames';
-import type { Engine, ImageSession } from '../engine';
-import { ENGINE_DIED, isCancelled, isEngineDeath, shellError, wireErrorOf } from '../errors';
+import { ENGINE_DIED, plainError } from '../../protocol/imageClient';
+import type { EngineClient } from '../../worker/client';
+import type { ImageSession } from '../../worker/client/imageSession';
+import { isCancelled, isEngineDeath, wireErrorOf } from '../errors';
 import { DisposableStore } from '../lifecycle';
 import { literalGlob } from '../text/globs';
 
@@ -28,9 +30,9 @@ const DEATHS_WITHIN_MS = 60_000;
  */
 export class ImageDocument implements vscode.CustomDocument {
   readonly uri: vscode.Uri;
-  private readonly engine: Engine;
+  private readonly engine: EngineClient;
   private readonly disposables = new DisposableStore();
-  private readonly life = this.disposables.add(new vscode.CancellationTokenSource());
+  private readonly life = new AbortController();
   private readonly stateChanged = this.disposables.add(new vscode.EventEmitter<DocumentState>());
   readonly onDidChangeState = this.stateChanged.event;
   private readonly imageChanged = this.disposables.add(new vscode.EventEmitter<ImageChange>());
@@ -44,10 +46,10 @@ export class ImageDocument implements vscode.CustomDocument {
   private deaths: number[] = [];
   private retryWatcher: vscode.FileSystemWatcher | undefined;
 
-  constructor(uri: vscode.Uri, engine: Engine) {
+  constructor(uri: vscode.Uri, engine: EngineClient) {
     this.uri = uri;
     this.engine = engine;
-    this.disposables.add(engine.onDidDie((reason) => this.survive(reason)));
+    this.disposables.add(engine.onDidDie(({ reason }) => this.survive(reason)));
     void this.reopen();
   }
 
@@ -63,21 +65,21 @@ export class ImageDocument implements vscode.CustomDocument {
   async opened(): Promise<Extract<DocumentState, { kind: 'open' }>> {
     while (this.current.kind === 'opening') {
       await new Promise<void>((resolve) => {
-        const listener = this.disposables.add(this.onDidChangeState(done));
-        const end = this.disposables.add(this.onDidDispose(done));
+        const listener = this.onDidChangeState(done);
+        const end = this.onDidDispose(done);
         function done(): void {
           listener.dispose();
           end.dispose();
           resolve();
         }
       });
-      if (this.life.token.isCancellationRequested) {
-        throw shellError('cancelled', 'The editor was closed.');
+      if (this.life.signal.aborted) {
+        throw plainError('cancelled', 'The editor was closed.');
       }
     }
     if (this.current.kind === 'failed') {
       const { code, message, remedy } = this.current.error;
-      throw shellError(code, message, remedy);
+      throw plainError(code, message, remedy);
     }
     return this.current;
   }
@@ -98,7 +100,7 @@ export class ImageDocument implements vscode.CustomDocument {
       }
       state = { kind: 'failed', error: wireErrorOf(error) };
     }
-    if (attempt !== this.attempt || this.life.token.isCancellationRequested) {
+    if (attempt !== this.attempt || this.life.signal.aborted) {
       closeSession(state);
       return;
     }
@@ -111,7 +113,7 @@ export class ImageDocument implements vscode.CustomDocument {
   }
 
   dispose(): void {
-    this.life.cancel();
+    this.life.abort();
     this.release();
     this.disposed.fire();
     this.disposed.dispose();
@@ -120,17 +122,17 @@ export class ImageDocument implements vscode.CustomDocument {
 
   private async open(): Promise<DocumentState> {
     if (this.uri.scheme !== 'file') {
-      throw shellError(
+      throw plainError(
         'request.invalid',
         `Chainscope reads files of this machine; this one is behind '${this.uri.scheme}:'.`,
         'Copy the image into a folder and open it there.',
       );
     }
-    const { token } = this.life;
-    const [probed] = await this.engine.probeFiles([this.path], token);
-    const session = await this.engine.openSession({ path: this.path, format: probed ?? formatByName(this.path) }, token);
+    const { signal } = this.life;
+    const [probed] = await this.engine.probeFiles([this.path], { signal });
+    const session = await this.engine.openSession({ path: this.path, format: probed ?? formatByName(this.path) }, signal);
     try {
-      const { chain } = await session.call('overview', null, { token });
+      const { chain } = await session.call('overview', null, { signal });
       return { kind: 'open', session, chain };
     } catch (error) {
       session.close();
@@ -146,25 +148,23 @@ export class ImageDocument implements vscode.CustomDocument {
     }
   }
 
+  /** The client opens the session again in the next worker; what the editors show is asked for anew then. */
   private survive(reason: string): void {
     if (this.current.kind === 'failed') {
       return;
     }
     const now = Date.now();
     this.deaths = [...this.deaths.filter((time) => now - time < DEATHS_WITHIN_MS), now];
-    if (this.deaths.length < MAX_DEATHS) {
+    if (this.deaths.length >= MAX_DEATHS) {
+      this.attempt += 1;
+      this.release();
+      const message = `The engine ended ${MAX_DEATHS} times while this image was open: ${reason}`;
+      this.become({ kind: 'failed', error: plainError(ENGINE_DIED, message, 'Close it and open it again to try once more.').wire });
+    } else if (this.current.kind === 'open') {
+      this.become(this.current);
+    } else {
       void this.reopen();
-      return;
     }
-    this.attempt += 1;
-    this.become({
-      kind: 'failed',
-      error: shellError(
-        ENGINE_DIED,
-        `The engine ended ${MAX_DEATHS} times while this image was open: ${reason}`,
-        'Close it and open it again to try once more.',
-      ).wire,
-    });
   }
 
   private become(state: DocumentState): void {

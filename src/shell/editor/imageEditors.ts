@@ -3,8 +3,8 @@ import * as vscode from 'vscode';
 import type { CheckReport } from '../../protocol/check';
 import type { Place } from '../../protocol/place';
 import type { EditorTab, ViewState } from '../../protocol/webview';
-import type { Engine } from '../engine';
-import { shellError } from '../errors';
+import { plainError } from '../../protocol/imageClient';
+import type { EngineClient } from '../../worker/client';
 import { DisposableStore, type Disposable } from '../lifecycle';
 import { realPathOf } from '../trust/realPath';
 import type { WorkspaceFolders } from '../trust/workspaceFolders';
@@ -30,7 +30,7 @@ const PAGE_COMMANDS: ReadonlySet<string> = new Set([
 ]);
 
 interface EditorParts {
-  readonly engine: Engine;
+  readonly engine: EngineClient;
   readonly folders: WorkspaceFolders;
   readonly extensionUri: vscode.Uri;
   readonly log: vscode.LogOutputChannel;
@@ -160,7 +160,7 @@ export class ImageEditors implements vscode.CustomReadonlyEditorProvider<ImageDo
   private async openFromPage(document: ImageDocument, file: string, place: Place | null): Promise<void> {
     const { chain } = await document.opened();
     if (!chain.links.some((link) => link.path === file && link.state.kind === 'open')) {
-      throw shellError('request.invalid', `'${file}' is no open file of this chain.`);
+      throw plainError('request.invalid', `'${file}' is no open file of this chain.`);
     }
     await this.open(await this.parts.folders.toSpelt(await realPathOf(file)), place === null ? null : { tab: tabFor(place), place });
   }
@@ -168,7 +168,7 @@ export class ImageEditors implements vscode.CustomReadonlyEditorProvider<ImageDo
 
 async function runFromPage(document: ImageDocument, command: string): Promise<void> {
   if (!PAGE_COMMANDS.has(command)) {
-    throw shellError('request.invalid', `The editor may not run the command '${command}'.`);
+    throw plainError('request.invalid', `The editor may not run the command '${command}'.`);
   }
   await vscode.commands.executeCommand(command, document.uri);
 }

@@ -5,7 +5,7 @@ import * as vscode from 'vscode';
 
 import type { Chain } from '../../protocol/chain';
 import type { CheckReport } from '../../protocol/check';
-import { progressType, type ImageMethod, type ImageRequests, type WireError } from '../../protocol/engine';
+import { progressType, type ImageMethod, type ImageRequests, type Progress, type WireError } from '../../protocol/engine';
 import type { Place } from '../../protocol/place';
 import {
   checkProgress,
@@ -21,8 +21,9 @@ import {
   type ViewState,
 } from '../../protocol/webview';
 import { describeUsage } from '../chains/wording';
-import { wireErrorOf } from '../errors';
+import { isCancelled, wireErrorOf } from '../errors';
 import { DisposableStore, type Disposable } from '../lifecycle';
+import { signalOf } from '../signals';
 import type { DocumentState, ImageDocument } from './document';
 import { editorPage, failurePage } from './html';
 import { WebviewConnections, type PageConnection } from './webviewConnection';
@@ -31,9 +32,9 @@ import { WebviewConnections, type PageConnection } from './webviewConnection';
 export interface PanelHost {
   readonly extensionUri: vscode.Uri;
   readonly log: vscode.LogOutputChannel;
-  /** Opens another file of the panel's chain. @throws EngineFailure when the chain has no such file */
+  /** Opens another file of the panel's chain. @throws CallError when the chain has no such file */
   openFile(document: ImageDocument, file: string, place: Place | null): Promise<void>;
-  /** Runs a command on the panel's image. @throws EngineFailure when a page may not run it */
+  /** Runs a command on the panel's image. @throws CallError when a page may not run it */
   runCommand(document: ImageDocument, command: string): Promise<void>;
   /** A check that the page asked for has ended. */
   checked(document: ImageDocument, report: CheckReport): void;
@@ -41,6 +42,8 @@ export interface PanelHost {
 
 /** JSON-RPC's code for a request that failed for a reason of its own; the engine's code is in the data. */
 const REQUEST_FAILED = -32_803;
+/** The one for a request that was cancelled. */
+const REQUEST_CANCELLED = -32_800;
 
 /** One editor's webview: its page, and the conversation with it. */
 export class ImagePanel implements Disposable {
@@ -163,7 +166,7 @@ export class ImagePanel implements Disposable {
     });
   }
 
-  private accept({ connection, life }: PageConnection): void {
+  private accept({ connection, gone }: PageConnection): void {
     const { document, host } = this;
     connection.onError(([error]) => host.log.error(`Conversation with the editor of '${document.path}': ${error.message}`));
 
@@ -179,7 +182,7 @@ export class ImagePanel implements Disposable {
         return { path: document.path, state, inUse: inUseNotice(chain) };
       }),
     );
-    connection.onRequest(viewCall, (call: ViewCall, token) => answer(() => this.relay(call, token, { connection, life })));
+    connection.onRequest(viewCall, (call, token) => answer(() => this.relay(call, AbortSignal.any([signalOf(token), gone]), connection)));
     connection.onRequest(copyText, ({ text, what }) =>
       answer(async () => {
         await vscode.env.clipboard.writeText(text);
@@ -201,38 +204,19 @@ export class ImagePanel implements Disposable {
     );
   }
 
-  /** Passes a request on to the session. It is given up when the page gives it up and when the page is gone. */
+  /** Passes a request on to the session. */
   private async relay(
     { method, params, progressToken }: ViewCall,
-    token: { onCancellationRequested: vscode.Event<unknown>; isCancellationRequested: boolean },
-    { connection, life }: PageConnection,
+    signal: AbortSignal,
+    connection: PageConnection['connection'],
   ): Promise<ImageRequests[ImageMethod]['result']> {
     const { session } = await this.document.opened();
-    const either = new vscode.CancellationTokenSource();
-    const listeners = [token, life].map((each) => each.onCancellationRequested(() => either.cancel()));
-    if (token.isCancellationRequested || life.isCancellationRequested) {
-      either.cancel();
+    const onProgress = (progress: Progress): void => this.send(connection.sendProgress(progressType, progressToken ?? '', progress));
+    const result = await session.call(method, params, { signal, onProgress: progressToken === null ? undefined : onProgress });
+    if (method === 'check') {
+      this.host.checked(this.document, result as CheckReport);
     }
-    try {
-      const result = await session.call(method, params, {
-        token: either.token,
-        onProgress:
-          progressToken === null
-            ? undefined
-            : (progress) => {
-                this.send(connection.sendProgress(progressType, progressToken, progress));
-              },
-      });
-      if (method === 'check') {
-        this.host.checked(this.document, result as CheckReport);
-      }
-      return result;
-    } finally {
-      for (const listener of listeners) {
-        listener.dispose();
-      }
-      either.dispose();
-    }
+    return result;
   }
 
   private tellReload(changedFields: readonly string[]): void {
@@ -266,6 +250,6 @@ async function answer<T>(work: () => Promise<T>): Promise<T | ResponseError<Wire
     return await work();
   } catch (error) {
     const wire = wireErrorOf(error);
-    return new ResponseError(REQUEST_FAILED, wire.message, wire);
+    return new ResponseError(isCancelled(error) ? REQUEST_CANCELLED : REQUEST_FAILED, wire.message, wire);
   }
 }

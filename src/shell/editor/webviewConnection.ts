@@ -1,57 +1,20 @@
-import {
-  AbstractMessageReader,
-  AbstractMessageWriter,
-  createMessageConnection,
-  type DataCallback,
-  type Message,
-  type MessageConnection,
-  type MessageWriter,
-} from 'vscode-jsonrpc/node';
+import { createMessageConnection, type MessageConnection } from 'vscode-jsonrpc/node';
 import * as vscode from 'vscode';
 
+import { PortReader, PortWriter, type PostPort } from '../../protocol/portTransport';
 import { viewReady } from '../../protocol/webview';
 import { DisposableStore, type Disposable } from '../lifecycle';
-
-/** Messages are posted as the objects they are; VS Code moves typed arrays in them as bytes. */
-class PageReader extends AbstractMessageReader {
-  private callback: DataCallback | undefined;
-
-  override listen(callback: DataCallback): Disposable {
-    this.callback = callback;
-    return { dispose: () => (this.callback = undefined) };
-  }
-
-  receive(message: Message): void {
-    this.callback?.(message);
-  }
-}
-
-class PageWriter extends AbstractMessageWriter implements MessageWriter {
-  private closed = false;
-  private readonly webview: vscode.Webview;
-
-  constructor(webview: vscode.Webview) {
-    super();
-    this.webview = webview;
-  }
-
-  async write(message: Message): Promise<void> {
-    // What answers a page that is gone must not reach the one that came after it, which counts its requests from the beginning too.
-    if (!this.closed) {
-      await this.webview.postMessage(message);
-    }
-  }
-
-  end(): void {
-    this.closed = true;
-  }
-}
 
 /** The conversation with one load of the page. */
 export interface PageConnection {
   readonly connection: MessageConnection;
-  /** Cancelled when the page is gone. */
-  readonly life: vscode.CancellationToken;
+  /** Aborted when the page is gone. */
+  readonly gone: AbortSignal;
+}
+
+interface Conversation extends Disposable {
+  readonly connection: MessageConnection;
+  receive(message: unknown): void;
 }
 
 /**
@@ -62,7 +25,7 @@ export class WebviewConnections implements Disposable {
   private readonly disposables = new DisposableStore();
   private readonly webview: vscode.Webview;
   private readonly accept: (page: PageConnection) => void;
-  private now: { reader: PageReader; connection: MessageConnection; dispose(): void } | undefined;
+  private now: Conversation | undefined;
 
   /** `accept` puts the handlers on a new conversation. */
   constructor(webview: vscode.Webview, accept: (page: PageConnection) => void) {
@@ -88,36 +51,38 @@ export class WebviewConnections implements Disposable {
   }
 
   private receive(message: unknown): void {
-    if (!isMessage(message)) {
-      return;
-    }
-    if ('method' in message && message.method === viewReady.method) {
+    if (isReady(message)) {
       this.hangUp();
       this.now = this.begin();
     }
-    this.now?.reader.receive(message);
+    this.now?.receive(message);
   }
 
-  private begin(): { reader: PageReader; connection: MessageConnection; dispose(): void } {
-    const reader = new PageReader();
-    const writer = new PageWriter(this.webview);
-    const connection = createMessageConnection(reader, writer);
-    const life = new vscode.CancellationTokenSource();
-    this.accept({ connection, life: life.token });
+  private begin(): Conversation {
+    const received = new vscode.EventEmitter<unknown>();
+    const port: PostPort = {
+      postMessage: (message) => void this.webview.postMessage(message),
+      onMessage: (listener) => received.event(listener),
+    };
+    const writer = new PortWriter(port, { transferResults: false });
+    const connection = createMessageConnection(new PortReader(port), writer);
+    const gone = new AbortController();
+    this.accept({ connection, gone: gone.signal });
     connection.listen();
     return {
-      reader,
       connection,
+      receive: (message) => received.fire(message),
       dispose: () => {
+        // What still answers this page must not reach the one that comes after it, which counts its requests from the beginning too.
         writer.end();
-        life.cancel();
-        life.dispose();
+        gone.abort();
         connection.dispose();
+        received.dispose();
       },
     };
   }
 }
 
-function isMessage(value: unknown): value is Message {
-  return typeof value === 'object' && value !== null && 'jsonrpc' in value && value.jsonrpc === '2.0';
+function isReady(message: unknown): boolean {
+  return typeof message === 'object' && message !== null && 'method' in message && message.method === viewReady.method;
 }
