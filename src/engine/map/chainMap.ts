@@ -22,11 +22,7 @@ export interface ChainMapOptions extends PaceOptions {
  * @throws EngineError `format.invalid` at a table entry that stops a driver (all extents before it have been passed on);
  *   `format.unsupported` at data of a VMDK image; `request.invalid`, `cancelled`, `file.io`
  */
-export async function mapChain(
-  chain: Pick<OpenedChain, 'layers' | 'complete'>,
-  options: ChainMapOptions,
-  sink: ExtentSink,
-): Promise<void> {
+export async function mapChain(chain: Pick<OpenedChain, 'layers' | 'complete'>, options: ChainMapOptions, sink: ExtentSink): Promise<void> {
   const pace = new Pace(options);
   const { view = ACTIVE_VIEW, start = 0, length = Infinity, maxDepth = Infinity } = options;
   const layers = chain.layers.slice(0, maxDepth + 1);

@@ -70,7 +70,7 @@ export class ExtentEmitter implements MapVisitor {
 
   units(window: Window, from: number, to: number): void {
     const { owner, kind, host, unit } = window;
-    for (let i = from; i < to; ) {
+    for (let i = from; i < to;) {
       const mark = owner[i]!;
       const state = kind[i]!;
       let end = i + 1;
@@ -123,7 +123,7 @@ export class ExtentEmitter implements MapVisitor {
 
   /** Splits a stretch of a file into its data and its holes. */
   private appendFile(source: ByteSource | null, start: number, length: number, depth: number, offset: number, hole: number): void {
-    for (let done = 0; done < length; ) {
+    for (let done = 0; done < length;) {
       const extent = this.fileExtent(source, offset + done);
       const piece = Math.min(length - done, extent.to - offset - done);
       this.append(start + done, piece, depth, extent.data ? FILE_DATA : hole, offset + done);
@@ -145,7 +145,12 @@ export class ExtentEmitter implements MapVisitor {
 
   private append(start: number, length: number, depth: number, flags: number, offset: number): void {
     const { pending } = this;
-    if (pending.depth === depth && pending.flags === flags && pending.length > 0 && (pending.nextOffset === offset || (flags & hasOffset) === 0)) {
+    if (
+      pending.depth === depth &&
+      pending.flags === flags &&
+      pending.length > 0 &&
+      (pending.nextOffset === offset || (flags & hasOffset) === 0)
+    ) {
       pending.length += length;
     } else {
       this.push();

@@ -54,7 +54,7 @@ export class FileExtents {
   private readAll(): void {
     const starts: number[] = [];
     const kinds: number[] = [];
-    for (let at = 0; at < this.source.size; ) {
+    for (let at = 0; at < this.source.size;) {
       if (starts.length === MOST_EXTENTS) {
         return;
       }

@@ -10,7 +10,8 @@ const SAFE_LIMIT = 2 ** 53;
 
 const encoder = new TextEncoder();
 const START = encoder.encode('{ "start": ');
-const NEXT_START = encoder.encode(',\n{ "start": ');
+const SEPARATOR = encoder.encode(',\n');
+const NEXT_START = Uint8Array.of(...SEPARATOR, ...START);
 const LENGTH = encoder.encode(', "length": ');
 const DEPTH = encoder.encode(', "depth": ');
 /** By the three lowest EXTENT bits. */
@@ -46,7 +47,7 @@ export class JsonMapWriter {
     for (let i = 0; i < count; i++) {
       if (at > BUFFER - ROW_LIMIT) {
         this.length = at;
-        this.flush();
+        this.passOn();
         at = 0;
       }
       at = putText(bytes, at, this.rows++ === 0 ? START : NEXT_START);
@@ -77,11 +78,18 @@ export class JsonMapWriter {
     }
     this.bytes[this.length++] = 0x5d;
     this.bytes[this.length++] = 0x0a;
-    this.flush();
+    this.passOn();
   }
 
-  /** Passes on what is buffered: before an error ends the map early. */
+  /** Ends the output where an error ends the map: the last row promises another one, as qemu-img's does. */
   flush(): void {
+    if (this.rows > 0) {
+      this.length = putText(this.bytes, this.length, SEPARATOR);
+    }
+    this.passOn();
+  }
+
+  private passOn(): void {
     if (this.length > 0) {
       this.write(this.bytes.subarray(0, this.length));
       this.length = 0;
@@ -94,8 +102,7 @@ export class HumanMapWriter {
   private readonly write: ByteWriter;
   private readonly fileNames: readonly string[];
   private text = `${'Offset'.padEnd(16)}${'Length'.padEnd(16)}${'Mapped to'.padEnd(16)}File\n`;
-  /** Whether data without an offset was met: qemu-img stops there with an error. */
-  private stopped = false;
+  private ended = false;
 
   /** @param fileNames for each depth, the name of the file that holds the layer's data */
   constructor(write: ByteWriter, fileNames: readonly string[]) {
@@ -105,10 +112,10 @@ export class HumanMapWriter {
 
   /** Returns false when the map holds data that this output cannot show (compressed, encrypted); nothing is written from there on. */
   extents(batch: ExtentBatch): boolean {
-    for (let i = 0; i < batch.count && !this.stopped; i++) {
+    for (let i = 0; i < batch.count && !this.ended; i++) {
       const flags = batch.flags[i]!;
       if ((flags & EXTENT.data) !== 0 && (flags & EXTENT.offset) === 0) {
-        this.stopped = true;
+        this.ended = true;
       } else if ((flags & (EXTENT.data | EXTENT.zero)) === EXTENT.data) {
         const name = this.fileNames[batch.depth[i]!] ?? '';
         this.text += `${column(batch.start[i]!)}${column(batch.length[i]!)}${column(batch.offset[i]!)}${name}\n`;
@@ -117,7 +124,12 @@ export class HumanMapWriter {
         }
       }
     }
-    return !this.stopped;
+    return !this.ended;
+  }
+
+  /** Whether data was met that this output cannot show: qemu-img ends there with an error. */
+  get stopped(): boolean {
+    return this.ended;
   }
 
   flush(): void {

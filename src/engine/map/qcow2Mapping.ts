@@ -91,7 +91,7 @@ export class Qcow2Mapping implements LayerMapping {
     const end = Math.ceil((window.base + window.count * window.unit) / this.clusterSize);
     const perLoad = this.buffer.bytes.length / this.entryBytes;
     let owned = 0;
-    for (let cluster = first; cluster < end; ) {
+    for (let cluster = first; cluster < end;) {
       const l1Index = Math.floor(cluster / this.l2Entries);
       const inTable = cluster - l1Index * this.l2Entries;
       const tableOffset = this.tableAt(l1Index);

@@ -52,7 +52,7 @@ export class QedMapping implements LayerMapping {
     const end = Math.ceil((window.base + window.count * window.unit) / this.clusterSize);
     const perLoad = this.buffer.bytes.length / 8;
     let owned = 0;
-    for (let cluster = first; cluster < end; ) {
+    for (let cluster = first; cluster < end;) {
       const l1Index = Math.floor(cluster / tableEntries);
       const inTable = cluster - l1Index * tableEntries;
       const tableOffset = this.tableAt(l1Index);

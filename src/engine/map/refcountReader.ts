@@ -41,7 +41,7 @@ export class RefcountReader {
    */
   read(firstCluster: number, target: Uint16Array): void {
     const perBlock = this.metadata.refcountBlockEntries;
-    for (let done = 0; done < target.length; ) {
+    for (let done = 0; done < target.length;) {
       const cluster = firstCluster + done;
       const index = Math.floor(cluster / perBlock);
       const first = cluster - index * perBlock;
@@ -60,7 +60,7 @@ export class RefcountReader {
   private readBlock(blockOffset: number, first: number, target: Uint16Array): void {
     const bits = this.metadata.refcountBits;
     const perLoad = (CHUNK * 8) / bits;
-    for (let done = 0; done < target.length; ) {
+    for (let done = 0; done < target.length;) {
       const entry = first + done;
       // Loads begin at whole words, so that an entry of any width lies inside one load.
       const skipped = entry % (64 / Math.min(bits, 64));

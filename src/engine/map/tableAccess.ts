@@ -68,7 +68,7 @@ export class PagedTable {
   /** Index of the first entry at or after `index` that is not zero; Infinity when there is none. */
   nextUsed(index: number): number {
     const { halves } = this.page;
-    for (let at = index; at < this.entries; ) {
+    for (let at = index; at < this.entries;) {
       const offset = at % PAGE_ENTRIES;
       this.turnTo((at - offset) / PAGE_ENTRIES);
       const end = Math.min(PAGE_ENTRIES, this.entries - at + offset);

@@ -28,7 +28,7 @@ export class ChainWalk {
 
   /** @throws EngineError `cancelled`, `file.io`, and whatever the visitor throws */
   async run(start: number, end: number, visitor: MapVisitor, pace: Pace): Promise<void> {
-    for (let at = start; at < end; ) {
+    for (let at = start; at < end;) {
       at = this.step(at, end, visitor);
       if (pace.due()) {
         await pace.turn(at - start, end - start);
@@ -116,7 +116,7 @@ export class ChainWalk {
 
   private showFine(start: number, end: number, unit: number, top: number, bottom: number, visitor: MapVisitor): void {
     const span = WINDOW_UNITS * unit;
-    for (let at = start; at < end; ) {
+    for (let at = start; at < end;) {
       const stop = Math.min(end, at - (at % span) + span);
       this.fine.reset(at, stop, unit);
       this.fill(this.fine, top, bottom);
