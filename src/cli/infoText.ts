@@ -49,7 +49,7 @@ function snapshotTable(snapshots: readonly SnapshotInfo[]): string[] {
 function snapshotRow(id: string, tag: string, vmSize: string, taken: string, vmClock: string, icount: string): string {
   // C counts bytes where it pads.
   const left = (text: string, width: number) => text + ' '.repeat(Math.max(0, width - Buffer.byteLength(text)));
-  return `${left(id, 10)}${left(tag, 17)}${vmSize.padStart(8)}${taken.padStart(20)}${vmClock.padStart(13)}${icount.padStart(11)}`;
+  return `${left(id, 9)} ${left(tag, 16)} ${vmSize.padStart(8)}${taken.padStart(20)}${vmClock.padStart(13)}${icount.padStart(11)}`;
 }
 
 /** In the local time zone, as qemu-img has it. */

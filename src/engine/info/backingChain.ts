@@ -1,5 +1,6 @@
 import type { OpeningGate } from '../gate/gate';
-import { resolveName } from '../gate/filename';
+import { resolveName, stripFilePrefix } from '../gate/filename';
+import { jsonFileName } from '../gate/jsonName';
 import { EngineError, unsupported } from '../errors';
 import type { FileSource } from '../io/file';
 import { realPath } from '../io/realPath';
@@ -61,8 +62,8 @@ export async function readChainInfo(options: ChainInfoOptions): Promise<ChainInf
         file: next.fileName,
       });
     }
-    // A plain name is shown and taken apart further as QEMU has it; what stands for a JSON description is its file.
-    const fileName = named.protocol === null ? named.filename.replace(/^file:/, '') : path;
+    // A JSON description that is no more than a file goes by that file's name.
+    const fileName = stripFilePrefix((named.protocol === 'json' ? jsonFileName(info.backingFilename) : null) ?? named.filename);
     next = { path, fileName, filename: fileName, format: backingFormat(info.backingFilenameFormat, info.filename) };
   }
 }

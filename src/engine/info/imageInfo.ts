@@ -2,9 +2,11 @@ import { resolveName } from '../gate/filename';
 import { readAvailable, type ByteSource } from '../io/source';
 import { isLuks, readLuksHeader, requireOpenableLuks } from '../formats/luks/header';
 import { probeFormat } from '../formats/probe';
-import { readQedMetadata, requireOpenableQed } from '../formats/qed/metadata';
+import { readQedMetadata } from '../formats/qed/metadata';
+import { backingPart } from './backingPart';
 import { luksInfo, type LuksInfo } from './luksInfo';
 import { qcow2Info, type Qcow2Info } from './qcow2Info';
+import { requireOpenableQedImage } from './opening';
 import { vmdkInfo, type VmdkInfo } from './vmdkInfo';
 
 /**
@@ -135,13 +137,13 @@ function formatPart(source: ByteSource, format: InfoFormat, options: InfoOptions
 
 function qedInfo(source: ByteSource): FormatPart {
   const metadata = readQedMetadata(source);
-  requireOpenableQed(metadata);
+  requireOpenableQedImage(metadata);
   return {
     virtualSize: metadata.size,
     clusterSize: metadata.clusterSize,
-    dirtyFlag: metadata.needCheck,
-    ...(metadata.backingFile ? { backingFilename: metadata.backingFile.name } : {}),
-    ...(metadata.backingFile && metadata.backingFormat ? { backingFilenameFormat: metadata.backingFormat } : {}),
+    // Although the header has such a flag, qemu-img says nothing of it for QED.
+    dirtyFlag: false,
+    ...backingPart(metadata),
   };
 }
 

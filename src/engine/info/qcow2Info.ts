@@ -4,6 +4,7 @@ import { readQcow2Metadata, type Qcow2Metadata } from '../formats/qcow2/metadata
 import type { Qcow2Snapshot } from '../formats/qcow2/snapshots';
 import { virtualSizeOf } from '../block/detail';
 import type { ByteSource } from '../io/source';
+import { backingPart, untilNul } from './backingPart';
 import type { FormatPart, SnapshotInfo } from './imageInfo';
 import { luksInfo, type LuksInfo } from './luksInfo';
 import { requireOpenableQcow2, type OpenedQcow2 } from './opening';
@@ -33,15 +34,15 @@ export interface BitmapInfo {
 /** @throws EngineError for what QEMU's driver does not open */
 export function qcow2Info(source: ByteSource): FormatPart {
   const metadata = readQcow2Metadata(source);
-  const opened = requireOpenableQcow2(metadata);
-  const snapshots = opened.snapshots.map(snapshotInfo);
+  const opened = requireOpenableQcow2(metadata, 'describe');
+  // Where the data lies in another file there are no snapshots to speak of, to QEMU.
+  const snapshots = metadata.hasDataFile ? [] : opened.snapshots.map(snapshotInfo);
   return {
     virtualSize: virtualSizeOf(source, { format: 'qcow2', metadata, dataFile: null }),
     clusterSize: metadata.clusterSize,
     dirtyFlag: metadata.dirty,
     ...(metadata.cryptMethod === 0 ? {} : { encrypted: true as const }),
-    ...(metadata.backingFile ? { backingFilename: metadata.backingFile.name } : {}),
-    ...(metadata.backingFile && metadata.backingFormat !== null ? { backingFilenameFormat: metadata.backingFormat } : {}),
+    ...backingPart(metadata),
     ...(snapshots.length > 0 ? { snapshots } : {}),
     formatSpecific: { type: 'qcow2', data: specific(metadata, opened) },
   };
@@ -61,7 +62,7 @@ function specific(metadata: Qcow2Metadata, opened: OpenedQcow2): Qcow2Info {
     corrupt: metadata.corrupt,
     extendedL2: metadata.extendedL2,
     ...(bitmaps.length > 0 ? { bitmaps } : {}),
-    ...(metadata.hasDataFile && metadata.dataFileName !== null ? { dataFile: metadata.dataFileName } : {}),
+    ...(metadata.dataFileName !== null ? { dataFile: untilNul(metadata.dataFileName) } : {}),
     ...(metadata.hasDataFile ? { dataFileRaw: metadata.rawDataFile } : {}),
   };
 }
@@ -76,14 +77,15 @@ function encryption({ cryptMethod }: Qcow2Metadata, luks: LuksHeader | null): Qc
 function snapshotInfo(snapshot: Qcow2Snapshot): SnapshotInfo {
   const { id, name, vmStateSize, dateSec, dateNsec, vmClockNsec, icount } = snapshot;
   return {
-    id,
-    name,
+    id: untilNul(id),
+    name: untilNul(name),
     vmStateSize,
     dateSec,
     dateNsec,
     vmClockSec: Number(vmClockNsec / 1_000_000_000n),
     vmClockNsec: Number(vmClockNsec % 1_000_000_000n),
-    ...(icount === null ? {} : { icount }),
+    // A count of instructions is signed to QEMU.
+    ...(icount === null ? {} : { icount: BigInt.asIntN(64, icount) }),
   };
 }
 

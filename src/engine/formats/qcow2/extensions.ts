@@ -36,11 +36,9 @@ export function readExtensions(
     if (!head.has('length')) {
       break;
     }
-    if (type === EXTENSION.end) {
-      extensions.push({ type, title: title(type), hostOffset: offset, data: new Uint8Array(0), length });
-      break;
-    }
     const dataOffset = offset + EXTENSION_HEADER.length;
+    const isEnd = type === EXTENSION.end;
+    // QEMU looks at the length of the end marker too, which has no data.
     if (length > limit - dataOffset) {
       problems.push({
         severity: 'error',
@@ -53,9 +51,13 @@ export function readExtensions(
         type,
         title: title(type),
         hostOffset: offset,
-        data: readAvailable(source, dataOffset, limit - dataOffset),
+        data: isEnd ? new Uint8Array(0) : readAvailable(source, dataOffset, limit - dataOffset),
         length,
       });
+      break;
+    }
+    if (isEnd) {
+      extensions.push({ type, title: title(type), hostOffset: offset, data: new Uint8Array(0), length });
       break;
     }
     extensions.push({ type, title: title(type), hostOffset: offset, data: readAvailable(source, dataOffset, length), length });
