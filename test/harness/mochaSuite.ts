@@ -25,8 +25,6 @@ export interface MochaSuiteOptions {
 
 /** Runs every test file of a folder and writes the counts to `<results>/<name>.json`. */
 export async function runMochaSuite({ name, folder, results, timeout, only }: MochaSuiteOptions): Promise<SuiteResult> {
-  // The bundles' stack traces name the sources' lines.
-  process.setSourceMapsEnabled(true);
   const mocha = new Mocha({ ui: 'bdd', reporter: 'spec', timeout, slow: timeout });
   if (only !== undefined) {
     mocha.grep(only);
