@@ -20,6 +20,7 @@ import { EngineClient } from './worker/client';
 export interface ChainscopeApi {
   /** The view *Chains*. */
   readonly chains: Pick<ChainView, 'ready' | 'reveal' | 'selection' | 'provider'>;
+  readonly engine: Pick<EngineClient, 'isRunning'>;
 }
 
 /** Wires the parts together. Nothing is read and no worker started before the view is shown, an image opened or a command run. */
@@ -86,7 +87,7 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     keep(registerCommand(`chainscope.${name}`, log, run));
   }
 
-  return { chains: view };
+  return { chains: view, engine };
 
   function keep<T extends vscode.Disposable>(disposable: T): T {
     context.subscriptions.push(disposable);

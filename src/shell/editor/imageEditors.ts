@@ -11,7 +11,9 @@ import type { WorkspaceFolders } from '../trust/workspaceFolders';
 import { ImageDocument } from './document';
 import { ImagePanel, type PanelHost } from './imagePanel';
 
-export const IMAGE_EDITOR = 'chainscope.image';
+/** The same editor twice: VS Code opens some images in it by default, and offers it for others. */
+const DEFAULT_EDITOR = 'chainscope.image';
+const OFFERED_EDITOR = 'chainscope.otherImage';
 
 /** Commands that a page may have run on its image. */
 const PAGE_COMMANDS: ReadonlySet<string> = new Set([
@@ -61,7 +63,9 @@ export class ImageEditors implements vscode.CustomReadonlyEditorProvider<ImageDo
         this.checkedInPage.fire({ path: document.path, report });
       },
     };
-    this.disposables.add(vscode.window.registerCustomEditorProvider(IMAGE_EDITOR, this, { supportsMultipleEditorsPerDocument: true }));
+    for (const viewType of [DEFAULT_EDITOR, OFFERED_EDITOR]) {
+      this.disposables.add(vscode.window.registerCustomEditorProvider(viewType, this, { supportsMultipleEditorsPerDocument: true }));
+    }
   }
 
   /** Path of the image whose editor is in front; null when it is another kind of editor. */
@@ -96,7 +100,7 @@ export class ImageEditors implements vscode.CustomReadonlyEditorProvider<ImageDo
       this.awaited.set(file, state);
     }
     try {
-      await vscode.commands.executeCommand('vscode.openWith', vscode.Uri.file(file), IMAGE_EDITOR);
+      await vscode.commands.executeCommand('vscode.openWith', vscode.Uri.file(file), editorFor(file));
       if (state !== null && this.awaited.has(file)) {
         // No new panel took it: the editor was open before.
         this.panelOf(file)?.show(state);
@@ -164,6 +168,10 @@ export class ImageEditors implements vscode.CustomReadonlyEditorProvider<ImageDo
     }
     await this.open(await this.parts.folders.toSpelt(await realPathOf(file)), place === null ? null : { tab: tabFor(place), place });
   }
+}
+
+function editorFor(file: string): string {
+  return /\.(qcow2?|qed)$/i.test(file) ? DEFAULT_EDITOR : OFFERED_EDITOR;
 }
 
 async function runFromPage(document: ImageDocument, command: string): Promise<void> {

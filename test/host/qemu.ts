@@ -1,0 +1,54 @@
+import { execFileSync } from 'node:child_process';
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** A folder with images made by the real tools. */
+export class ImageFolder {
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  of(name: string): string {
+    return join(this.path, name);
+  }
+
+  /** `qemu-img create`, with 64 MiB unless it is an overlay. */
+  create(name: string, options: { format?: string; backing?: string; backingFormat?: string; opts?: string; size?: string } = {}): string {
+    const { format = 'qcow2', backing, backingFormat = 'qcow2', opts, size = backing === undefined ? '64M' : undefined } = options;
+    this.qemuImg(
+      'create',
+      '-q',
+      ...['-f', format],
+      ...(backing === undefined ? [] : ['-b', backing, '-F', backingFormat, '-u']),
+      ...(opts === undefined ? [] : ['-o', opts]),
+      name,
+      // An overlay whose backing file is not looked at needs to be told its size.
+      size ?? '64M',
+    );
+    return this.of(name);
+  }
+
+  qemuImg(...args: string[]): void {
+    execFileSync('qemu-img', args, { cwd: this.path, stdio: ['ignore', 'pipe', 'pipe'] });
+  }
+
+  /** Runs commands of qemu-io on an image. */
+  qemuIo(name: string, ...commands: string[]): void {
+    execFileSync('qemu-io', [...commands.flatMap((command) => ['-c', command]), '-f', 'qcow2', name], {
+      cwd: this.path,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+  }
+
+  /** Overwrites bytes, as damage would. */
+  patch(name: string, hostOffset: number, bytes: readonly number[]): void {
+    const file = openSync(this.of(name), 'r+');
+    try {
+      writeSync(file, Uint8Array.from(bytes), 0, bytes.length, hostOffset);
+    } finally {
+      closeSync(file);
+    }
+  }
+}
