@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
+import { temporaryFolder } from '../../scripts/run/paths.mjs';
 import { launchChromium } from '../../scripts/vscode/browser.mjs';
 import { THEMES } from '../harness/theme';
 import type { ThemeKind } from '../harness/theme';
@@ -17,7 +17,7 @@ describe('a window of VS Code', () => {
   let window: VsCodeWindow;
 
   before(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'chainscope-smoke-'));
+    folder = await temporaryFolder('smoke');
     await writeFile(join(folder, 'notes.txt'), 'hello\n');
     [browser, server] = await Promise.all([launchChromium(), startTestServer({ trusted: false, log: 'smoke-server' })]);
     window = await VsCodeWindow.open(browser, server.address(folder));
@@ -26,7 +26,6 @@ describe('a window of VS Code', () => {
   after(async () => {
     await browser.close();
     await server.stop();
-    await rm(folder, { recursive: true });
   });
 
   it('opens a file by its name', async () => {
