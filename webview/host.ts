@@ -1,0 +1,46 @@
+import type { CheckReport } from '../src/protocol/check';
+import type { ImageMethod, ImageRequests, Progress } from '../src/protocol/engine';
+import type { Place } from '../src/protocol/place';
+import type { ViewState } from '../src/protocol/webview';
+
+/* What the page knows of the world outside: the shell and, through it, the engine's session on this image. */
+
+export interface RequestOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+}
+
+/** Asks the engine about this image. */
+export interface ImageSource {
+  /** @throws HostError; a cancelled request rejects with an AbortError */
+  request<M extends ImageMethod>(
+    method: M,
+    params: ImageRequests[M]['params'],
+    options?: RequestOptions,
+  ): Promise<ImageRequests[M]['result']>;
+}
+
+/** What the shell tells the page without being asked. */
+export interface HostEvents {
+  goTo(state: ViewState): void;
+  showReport(report: CheckReport): void;
+  checkProgress(progress: { readonly fraction: number | null; readonly message: string | null }): void;
+  reload(change: { readonly changedFields: readonly string[]; readonly notice: string | null }): void;
+}
+
+export interface Greeting {
+  readonly path: string;
+  readonly state: ViewState | null;
+  readonly inUse: string | null;
+}
+
+export interface EditorHost extends ImageSource {
+  /** Says that the page listens. Events come only to `events`, from then on. */
+  ready(events: HostEvents): Promise<Greeting>;
+  copyText(text: string, what: string): Promise<void>;
+  openFile(path: string, place: Place | null): Promise<void>;
+  runCommand(command: string): Promise<void>;
+  /** What `saveState` was given before the page was last torn down. */
+  savedState(): unknown;
+  saveState(state: unknown): void;
+}

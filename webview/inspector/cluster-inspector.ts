@@ -1,0 +1,367 @@
+import { css, html, LitElement, nothing, type PropertyValues, type TemplateResult } from 'lit';
+import type { ClusterInspection, LayerTranslation } from '../../src/protocol/inspect';
+import type { LayerView } from '../../src/protocol/place';
+import '../components/class-swatch';
+import { copyButton } from '../components/copy-menu';
+import { icon } from '../components/icons';
+import { layerOffset } from '../components/layer-offset';
+import { guestLink, hostLink, placeLink } from '../components/offset-link';
+import { insteadOf } from '../components/panel-states';
+import { base } from '../components/styles';
+import '../components/subcluster-strip';
+import { send } from '../events';
+import { spacedHex } from '../format/bytes';
+import { asJson, clusterAsHex, clusterAsText } from '../format/copies';
+import { exactly, grouped, hex, size } from '../format/numbers';
+import { baseName, visible } from '../format/text';
+import type { ImageSource } from '../host';
+import { lookOf } from '../map/classes';
+import { Loader } from '../state/loader';
+import './cluster-bytes';
+
+/** The cluster to show. A new object is a new wish. */
+export interface Inspected {
+  readonly space: 'guest' | 'host';
+  readonly offset: number;
+}
+
+/** Everything about one cluster: where it is in both spaces, who supplies it, the entries on the way, its references and its bytes. */
+export class ClusterInspector extends LitElement {
+  static override properties = {
+    source: { attribute: false },
+    inspected: { attribute: false },
+    view: { attribute: false },
+    generation: { type: Number },
+  };
+
+  declare source: ImageSource;
+  declare inspected: Inspected;
+  declare view: LayerView;
+  declare generation: number;
+
+  private readonly cluster = new Loader<ClusterInspection>(this);
+
+  static override styles = [
+    base,
+    css`
+      :host {
+        display: flex;
+        flex-direction: column;
+        min-height: 0;
+        min-width: 0;
+        background: var(--vscode-sideBar-background);
+        container-type: inline-size;
+      }
+
+      header {
+        display: flex;
+        align-items: center;
+        gap: 6px;
+        padding: 5px 6px 5px 12px;
+        border-bottom: 1px solid var(--cs-line);
+      }
+
+      h2 {
+        flex: 1;
+        min-width: 0;
+        overflow: hidden;
+        text-overflow: ellipsis;
+        white-space: nowrap;
+      }
+
+      .body {
+        flex: 1;
+        min-height: 0;
+        overflow: auto;
+        padding: 8px 12px 16px;
+      }
+
+      section {
+        margin-top: 14px;
+      }
+
+      h3 {
+        margin-bottom: 3px;
+        color: var(--vscode-descriptionForeground);
+        font-size: 0.92em;
+        font-weight: 600;
+      }
+
+      .class {
+        display: flex;
+        align-items: center;
+        gap: 6px;
+      }
+
+      .facts {
+        display: grid;
+        grid-template-columns: auto 1fr;
+        gap: 2px 12px;
+        margin-top: 6px;
+      }
+
+      .facts dt {
+        color: var(--vscode-descriptionForeground);
+      }
+
+      .facts dd {
+        overflow-wrap: anywhere;
+      }
+
+      .actions {
+        display: flex;
+        flex-wrap: wrap;
+        gap: 2px 14px;
+        margin-top: 8px;
+      }
+
+      .layer {
+        display: grid;
+        grid-template-columns: 16px 1fr auto;
+        gap: 0 6px;
+        align-items: center;
+        padding: 2px 0;
+      }
+
+      .layer .file {
+        overflow: hidden;
+        text-overflow: ellipsis;
+        white-space: nowrap;
+      }
+
+      .layer.passed {
+        color: var(--vscode-descriptionForeground);
+      }
+
+      .layer .supplies {
+        color: var(--vscode-foreground);
+        font-weight: 600;
+      }
+
+      .entry {
+        padding: 3px 0 5px 10px;
+        border-inline-start: 2px solid var(--cs-line);
+      }
+
+      .entry .bytes {
+        display: block;
+        overflow-wrap: anywhere;
+      }
+
+      .differs {
+        color: var(--vscode-errorForeground);
+      }
+
+      .references {
+        max-height: 132px;
+        overflow: auto;
+      }
+
+      .command {
+        display: flex;
+        align-items: flex-start;
+        gap: 4px;
+        padding: 2px 0;
+      }
+
+      .command code {
+        flex: 1;
+        min-width: 0;
+        overflow-wrap: anywhere;
+      }
+    `,
+  ];
+
+  constructor() {
+    super();
+    this.generation = 0;
+  }
+
+  protected override willUpdate(changed: PropertyValues<this>): void {
+    if (changed.has('inspected') || changed.has('view') || changed.has('source') || changed.has('generation')) {
+      const { space, offset } = this.inspected;
+      const view = this.view;
+      void this.cluster
+        .ask((options) => this.source.request('inspectCluster', { space, offset, view }, options))
+        .then(() => {
+          if (changed.has('inspected') && this.cluster.value !== null && this.cluster.problem === null) {
+            send(this, 'cs-announce', `${visible(this.cluster.value.title)}, ${this.cluster.value.class}`);
+          }
+        });
+    }
+  }
+
+  protected override render(): TemplateResult {
+    const cluster = this.cluster.value;
+    const instead = cluster === null || this.cluster.problem !== null;
+    return html`<header>
+        <h2 title=${cluster === null ? nothing : visible(cluster.title)}>${cluster === null ? 'Cluster' : visible(cluster.title)}</h2>
+        ${
+          cluster === null || instead
+            ? nothing
+            : copyButton({
+                what: 'cluster',
+                text: () => clusterAsText(cluster),
+                hex: cluster.bytes === null ? null : () => clusterAsHex(cluster),
+                json: () => asJson(cluster),
+                commands: cluster.commands,
+              })
+        }
+        <button
+          type="button"
+          class="icon-button"
+          aria-label="Close the inspector"
+          title="Close"
+          @click=${() => this.dispatchEvent(new Event('close'))}
+        >
+          ${icon('close')}
+        </button>
+      </header>
+      <div class="body" tabindex="0" role="region" aria-label="Cluster inspector" aria-busy=${String(this.cluster.loading)}>
+        ${instead ? insteadOf(this.cluster, 'Inspecting') : this.renderCluster(cluster)}
+      </div>`;
+  }
+
+  private renderCluster(cluster: ClusterInspection): TemplateResult {
+    const { guest, host, layers, path, references, refcount, subclusters, bytes, bytesNote, commands } = cluster;
+    return html`<div class="class">
+        <class-swatch .classId=${cluster.class}></class-swatch><strong>${lookOf(cluster.class, 0).label}</strong>
+      </div>
+      <dl class="facts">
+        ${
+          guest === null
+            ? nothing
+            : html`<dt>Guest</dt>
+                <dd title=${exactly(guest.guestOffset)}>
+                  <span class="mono">${guestLink(guest.guestOffset)}</span> –
+                  <span class="mono">${hex(guest.guestOffset + guest.length - 1)}</span>, ${size(guest.length)}
+                </dd>`
+        }
+        ${
+          host === null
+            ? nothing
+            : html`<dt>Host</dt>
+                <dd title=${`${exactly(host.hostOffset)} of ${visible(host.path)}`}>
+                  <span class="mono">${hostLink(host.hostOffset)}</span> –
+                  <span class="mono">${hex(host.hostOffset + host.length - 1)}</span>, ${size(host.length)}<br /><span class="muted"
+                    >in ${visible(baseName(host.path))}</span
+                  >
+                </dd>`
+        }
+        ${this.renderRefcount(refcount, references)}
+        ${
+          subclusters === null
+            ? nothing
+            : html`<dt>Subclusters</dt>
+                <dd><subcluster-strip .allocated=${subclusters.allocated} .zero=${subclusters.zero}></subcluster-strip></dd>`
+        }
+      </dl>
+      <div class="actions">
+        ${
+          guest === null
+            ? nothing
+            : html`${this.showButton('Guest map', () => send(this, 'cs-go', { place: { kind: 'guest', guestOffset: guest.guestOffset }, tab: 'map' }))}
+              ${this.showButton('L2 entry', () => send(this, 'cs-go', { place: { kind: 'guest', guestOffset: guest.guestOffset }, tab: 'tables' }))}`
+        }
+        ${
+          host === null
+            ? nothing
+            : html`${this.showButton('Host map', () => send(this, 'cs-go', { place: { kind: 'host', hostOffset: host.hostOffset }, tab: 'map' }))}
+              ${this.showButton('Hex', () => send(this, 'cs-go', { place: { kind: 'host', hostOffset: host.hostOffset, length: 1 }, tab: 'hex' }))}`
+        }
+      </div>
+      ${
+        layers.length === 0
+          ? nothing
+          : html`<section>
+              <h3>Layers</h3>
+              ${layers.map((layer) => this.renderLayer(layer))}
+            </section>`
+      }
+      ${
+        path.length === 0
+          ? nothing
+          : html`<section>
+              <h3>Entries on the way</h3>
+              <ol>
+                ${path.map(
+                  (entry) =>
+                    html`<li class="entry">
+                      <div title=${visible(entry.file)}>${placeLink(entry.place, { text: visible(entry.title) })}</div>
+                      <span class="mono bytes"><span class="muted">${hostLink(entry.hostOffset)}</span> ${spacedHex(entry.rawHex)}</span>
+                      <div>${visible(entry.decoded)}</div>
+                    </li>`,
+                )}
+              </ol>
+            </section>`
+      }
+      ${this.renderReferences(references)}
+      <section>
+        <h3>Bytes</h3>
+        ${bytesNote === null ? nothing : html`<p class="muted">${visible(bytesNote)}</p>`}
+        ${bytes === null || bytes.length === 0 ? nothing : html`<cluster-bytes .bytes=${bytes} .first=${host?.hostOffset ?? guest?.guestOffset ?? 0}></cluster-bytes>`}
+      </section>
+      ${
+        commands.length === 0
+          ? nothing
+          : html`<section>
+              <h3>The same with QEMU's tools</h3>
+              ${commands.map(
+                (command) =>
+                  html`<div class="command">
+                    <code class="mono">${visible(command)}</code>
+                    <button
+                      type="button"
+                      class="icon-button"
+                      aria-label="Copy command"
+                      title="Copy command"
+                      @click=${() => send(this, 'cs-copy', { text: command, what: 'command' })}
+                    >
+                      ${icon('copy')}
+                    </button>
+                  </div>`,
+              )}
+            </section>`
+      }`;
+  }
+
+  private showButton(label: string, run: () => void): TemplateResult {
+    return html`<button type="button" class="link" @click=${run}>${label}</button>`;
+  }
+
+  private renderRefcount(refcount: number | null, references: ClusterInspection['references']): TemplateResult | typeof nothing {
+    if (refcount === null) {
+      return nothing;
+    }
+    const differs = references !== null && references.count !== refcount;
+    return html`<dt>Refcount</dt>
+      <dd class=${differs ? 'differs' : ''}>
+        ${grouped(refcount)}${references === null ? '' : differs ? `, but ${grouped(references.count)} references` : `, as many references`}
+      </dd>`;
+  }
+
+  private renderReferences(references: ClusterInspection['references']): TemplateResult | typeof nothing {
+    if (references === null || references.count === 0) {
+      return nothing;
+    }
+    const more = references.count - references.places.length;
+    return html`<section>
+      <h3>References</h3>
+      <ul class="references" tabindex="0" aria-label="References">
+        ${references.places.map(({ label, place }) => html`<li>${placeLink(place, { text: visible(label) })}</li>`)}
+        ${more > 0 ? html`<li class="muted">and ${grouped(more)} more</li>` : nothing}
+      </ul>
+    </section>`;
+  }
+
+  private renderLayer(layer: LayerTranslation): TemplateResult {
+    const { path, class: kind, supplies } = layer;
+    return html`<div class="layer ${supplies ? '' : 'passed'}" title=${visible(path)}>
+      <class-swatch .classId=${kind}></class-swatch>
+      <span class="file ${supplies ? 'supplies' : ''}">${visible(baseName(path))}</span>
+      <span>${lookOf(kind, 0).label.toLowerCase()} ${layerOffset(layer)}</span>
+    </div>`;
+  }
+}
+
+customElements.define('cluster-inspector', ClusterInspector);
