@@ -34,9 +34,9 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     onOutput: (text) => log.info(`Engine: ${text}`),
   });
   keep({ dispose: () => void engine.dispose() });
-  const added = keep(new AddedImages(context.workspaceState));
+  const added = new AddedImages(context.workspaceState);
   const model = keep(new ChainModel({ engine, folders, added, log }));
-  const view = keep(new ChainView(model, added, folders));
+  const view = keep(new ChainView(model, folders));
   const problems = keep(new Problems());
   const editors = keep(new ImageEditors({ engine, folders, extensionUri: context.extensionUri, log }));
 

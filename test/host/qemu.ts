@@ -23,7 +23,8 @@ export class ImageFolder {
       ...['-f', format],
       ...(backing === undefined ? [] : ['-b', backing, '-F', backingFormat, '-u']),
       ...(opts === undefined ? [] : ['-o', opts]),
-      name,
+      // Absolute, so that a colon in a name begins no protocol.
+      this.of(name),
       // An overlay whose backing file is not looked at needs to be told its size.
       size ?? '64M',
     );

@@ -1,5 +1,3 @@
-import * as vscode from 'vscode';
-
 import type { ImageFormat } from '../../protocol/chain';
 import type { StateStore } from '../trust/decisionStore';
 
@@ -14,8 +12,6 @@ const FORMATS: readonly string[] = ['qcow2', 'qed', 'vmdk', 'raw'] satisfies Ima
 
 /** Images that the person added to the view by hand: raw ones, which no content tells, and ones that lie elsewhere. */
 export class AddedImages {
-  private readonly changed = new vscode.EventEmitter<void>();
-  readonly onDidChange = this.changed.event;
   private readonly state: StateStore;
 
   constructor(state: StateStore) {
@@ -29,7 +25,6 @@ export class AddedImages {
 
   async add(image: AddedImage): Promise<void> {
     await this.state.update(KEY, [...this.all.filter(({ path }) => path !== image.path), image]);
-    this.changed.fire();
   }
 
   async remove(file: string): Promise<void> {
@@ -37,11 +32,6 @@ export class AddedImages {
       KEY,
       this.all.filter(({ path }) => path !== file),
     );
-    this.changed.fire();
-  }
-
-  dispose(): void {
-    this.changed.dispose();
   }
 }
 

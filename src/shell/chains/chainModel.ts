@@ -7,7 +7,7 @@ import { isCancelled, messageOf } from '../errors';
 import { DisposableStore, type Disposable } from '../lifecycle';
 import { discoverySettings } from '../settings';
 import { contains } from '../trust/policy';
-import { withRealPaths } from '../trust/realPath';
+import { realPathOf, withRealPaths } from '../trust/realPath';
 import type { WorkspaceFolders } from '../trust/workspaceFolders';
 import type { AddedImages } from './addedImages';
 import { imagesAmong, listFiles } from './discovery';
@@ -122,7 +122,7 @@ export class ChainModel implements Disposable {
   private async scanAll(signal: AbortSignal): Promise<void> {
     const started = performance.now();
     const { files, truncated } = await listFiles(discoverySettings());
-    const found = await imagesAmong(files, this.parts.engine, signal);
+    const found = await imagesAmong(await this.mayOpen(files), this.parts.engine, signal);
     if (signal.aborted) {
       return;
     }
@@ -153,7 +153,7 @@ export class ChainModel implements Disposable {
         this.images.delete(file);
       }
     }
-    const images = await imagesAmong(candidates, this.parts.engine, this.life.signal);
+    const images = await imagesAmong(await this.mayOpen(candidates), this.parts.engine, this.life.signal);
     for (const file of changed) {
       if (this.images.get(file)?.added === false && !images.has(file)) {
         this.images.delete(file);
@@ -168,6 +168,16 @@ export class ChainModel implements Disposable {
     }
     await this.describe(await this.affectedBy(new Set([...candidates, ...deleted])), this.life.signal);
     this.publish();
+  }
+
+  /** Files that may be looked into: in an untrusted workspace none to which a symbolic link leads out of it. */
+  private async mayOpen(files: readonly string[]): Promise<readonly string[]> {
+    if (vscode.workspace.isTrusted) {
+      return files;
+    }
+    const folders = await this.parts.folders.real();
+    const real = await Promise.all(files.map((file) => realPathOf(file)));
+    return files.filter((_, index) => folders.some((folder) => contains(folder, real[index] ?? '')));
   }
 
   /** Takes up new images, as far as the settings let them be shown. */

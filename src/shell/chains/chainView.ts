@@ -4,7 +4,6 @@ import type { Disposable } from '../lifecycle';
 import { DisposableStore } from '../lifecycle';
 import { SECTION } from '../settings';
 import type { WorkspaceFolders } from '../trust/workspaceFolders';
-import type { AddedImages } from './addedImages';
 import type { ChainModel } from './chainModel';
 import { ChainTree, type ChainItem } from './chainTree';
 import { ChainWatcher } from './chainWatcher';
@@ -24,7 +23,7 @@ export class ChainView implements Disposable {
   private scanned: Promise<void> | undefined;
   private readAt = 0;
 
-  constructor(model: ChainModel, added: AddedImages, folders: WorkspaceFolders) {
+  constructor(model: ChainModel, folders: WorkspaceFolders) {
     this.model = model;
     this.folders = folders;
     this.tree = this.disposables.add(new ChainTree(model, () => this.firstScan()));
@@ -32,7 +31,6 @@ export class ChainView implements Disposable {
 
     this.disposables.add(this.view.onDidChangeVisibility(() => this.rereadWhenStale()));
     this.disposables.add(vscode.window.onDidChangeWindowState(() => this.rereadWhenStale()));
-    this.disposables.add(added.onDidChange(() => void this.refresh()));
     this.disposables.add(vscode.workspace.onDidChangeWorkspaceFolders(() => void this.refreshIfScanned()));
     this.disposables.add(vscode.workspace.onDidGrantWorkspaceTrust(() => void this.refreshIfScanned()));
     this.disposables.add(

@@ -56,16 +56,21 @@ export class ImageCommands {
     const files = argument instanceof vscode.Uri ? [argument] : await chooseFiles('Add Disk Image', 'Add');
     for (const { fsPath } of files.filter(({ scheme }) => scheme === 'file')) {
       await this.parts.added.add({ path: fsPath, format: await this.formatOf(fsPath) });
-      await this.parts.view.reveal(fsPath);
+    }
+    const last = files.at(-1);
+    if (last !== undefined) {
+      await this.parts.view.refresh();
+      await this.parts.view.reveal(last.fsPath);
     }
   }
 
   /** *Remove Image*: takes an added image out of the view; the file stays. */
   async remove(argument: unknown): Promise<void> {
-    const { added, targets } = this.parts;
+    const { added, targets, view } = this.parts;
     const file = argument === undefined ? await chooseAdded(added) : await targets.file(argument);
     if (file !== null) {
       await added.remove(file);
+      await view.refresh();
     }
   }
 
