@@ -1,5 +1,6 @@
 import type { ChainLink } from '../protocol/chain';
 import { openChain } from '../engine/block/chain';
+import { linkError } from '../engine/block/complete';
 import type { Layer, OpenedChain } from '../engine/block/layer';
 import { protocolOf } from '../engine/gate/filename';
 import { followGate, type Follow } from '../engine/gate/policies';
@@ -20,7 +21,7 @@ export async function openGuestChain(image: ImageArgument, follow: Follow, conte
     throw new CommandError(`Could not open '${image.argument}': LUKS volumes are not decrypted by this version`);
   }
   const currentFolder = process.cwd();
-  const chain = await openChain(protocolOf(image.fileName) === null ? image.fileName : `${currentFolder}/${image.fileName}`, {
+  const chain = await openChain(fileNameFor(image), {
     currentFolder,
     format: image.format === 'file' ? 'raw' : image.format,
     gate: followGate(follow),
@@ -36,7 +37,7 @@ export async function openGuestChain(image: ImageArgument, follow: Follow, conte
       requireFollowed(link, follow, context);
     }
     if (!image.forceShare) {
-      acquireReaderLocks(chain.layers.flatMap(locksOf));
+      lockForReading(chain.layers);
     }
     return chain;
   } catch (error) {
@@ -45,27 +46,28 @@ export async function openGuestChain(image: ImageArgument, follow: Follow, conte
   }
 }
 
+/** The name to open: one that was given to the `file` driver is a file's, whatever protocol it looks like. */
+export function fileNameFor({ fileName }: ImageArgument): string {
+  return protocolOf(fileName) === null ? fileName : `${process.cwd()}/${fileName}`;
+}
+
+/** Locks the files of layers as QEMU's readers do. @throws EngineError `file.locked` */
+export function lockForReading(layers: readonly Layer[]): void {
+  acquireReaderLocks(layers.flatMap(locksOf));
+}
+
 /** The name of the file that a layer's data lies in, as qemu-img shows it. */
 export function dataFileName({ detail, filename }: Layer): string {
   return detail.format === 'qcow2' && detail.dataFile ? detail.dataFile.name : filename;
 }
 
-function requireFollowed({ recordedName, path, state }: ChainLink, follow: Follow, context: Context): void {
-  const name = path ?? recordedName;
-  switch (state.kind) {
-    case 'open':
-      return;
-    case 'missing':
-      throw new CommandError(`Could not open '${name}': No such file or directory`);
-    case 'loop':
-      throw new CommandError(`Backing file '${name}' creates an infinite loop.`);
-    case 'unreadable':
-      throw new CommandError(state.message);
-    case 'refused':
-      if (state.reason !== 'notFollowed') {
-        throw new CommandError(`Could not open '${recordedName}': Its protocol cannot be read by this version`);
-      }
-      warn(context, `'${name}' was not followed (--follow ${follow})`);
+/** Whether the chain goes on there. @throws EngineError when it should and does not */
+function requireFollowed(link: ChainLink, follow: Follow, context: Context): void {
+  const { recordedName, path, state } = link;
+  if (state.kind === 'refused' && state.reason === 'notFollowed') {
+    warn(context, `'${path ?? recordedName}' was not followed (--follow ${follow})`);
+  } else if (state.kind !== 'open') {
+    throw linkError(link);
   }
 }
 

@@ -10,6 +10,8 @@ import { OutputStream } from './streams';
 
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   info: async () => (await import('./commands/info')).info,
+  check: async () => (await import('./commands/check')).check,
+  compare: async () => (await import('./commands/compare')).compare,
   map: async () => (await import('./commands/map')).map,
 };
 
@@ -65,10 +67,11 @@ function conclude(error: unknown, { program, out, err }: Context): number {
   if (error instanceof UsageError) {
     err.write(`Try '${program} --help' for more information\n`);
   }
+  const remedy = error instanceof EngineError ? error.place.remedy : error instanceof CommandError ? error.remedy : null;
+  if (remedy) {
+    err.write(`${remedy}\n`);
+  }
   if (error instanceof EngineError) {
-    if (error.place.remedy !== undefined) {
-      err.write(`${error.place.remedy}\n`);
-    }
     return 1;
   }
   if (error instanceof CommandError) {

@@ -1,0 +1,144 @@
+import type { CheckReport } from '../../protocol/check';
+import { openChain } from '../../engine/block/chain';
+import { linkError } from '../../engine/block/complete';
+import type { OpenedChain } from '../../engine/block/layer';
+import { checkImage } from '../../engine/check/check';
+import { followGate, type Follow } from '../../engine/gate/policies';
+import { CommandLine, FOLLOW, FORMAT, OUTPUT, requireCacheMode, type Context } from '../commandLine';
+import { checkJson, checkText, findingLines } from '../checkOutput';
+import { CommandError, UsageError } from '../errors';
+import { fileNameFor, lockForReading } from '../guestChain';
+import type { ImageArgument } from '../imageArguments';
+import { prettyJson } from '../json';
+import { ProgressLine } from '../progress';
+
+const EXIT_UNSUPPORTED = 63;
+
+/** Findings kept of each kind; all are counted. */
+const MAX_FINDINGS = 1000;
+
+/**
+ * `check`: whether an image's metadata is consistent. Exit code 0, 1 (not checked), 2 (corrupt), 3 (leaks only), 63 (the format has no
+ * check), as qemu-img has them.
+ */
+export async function check(args: readonly string[], context: Context): Promise<number> {
+  const line = CommandLine.read(
+    {
+      command: 'check',
+      options: [
+        FORMAT,
+        OUTPUT,
+        { name: 'repair', short: 'r', long: 'repair', argument: true },
+        { name: 'cache', short: 'T', argument: true },
+        { name: 'quiet', short: 'q' },
+        { name: 'progress', short: 'p', own: true },
+        { name: 'deep', long: 'deep', own: true },
+        { name: 'strict', long: 'strict', own: true },
+        FOLLOW,
+      ],
+      operands: [1, 1],
+      expecting: 'Expecting one image file name',
+    },
+    args,
+    context,
+  );
+  const output = line.output();
+  requireCacheMode(line.value('cache'), 1);
+  const follow = line.follow() ?? 'all';
+  refuseRepair(line.value('repair'));
+  const image = line.image(0);
+  const quiet = line.has('quiet');
+  const chain = await openForCheck(image, follow);
+  const progress = new ProgressLine(output === 'json' ? context.err : context.out, context.err, line.has('progress') && !quiet);
+  try {
+    const report = await runCheck(chain, line.has('deep'), progress);
+    progress.end();
+    return conclude(report, { image, output, quiet, strict: line.has('strict') }, context);
+  } catch (error) {
+    progress.end();
+    throw error;
+  } finally {
+    chain.close();
+  }
+}
+
+function refuseRepair(repair: string | null): void {
+  if (repair === null) {
+    return;
+  }
+  if (repair !== 'leaks' && repair !== 'all') {
+    throw new UsageError(`Unknown option value for -r (expecting 'leaks' or 'all'): ${repair}`);
+  }
+  throw new CommandError('Repair is not available in this version; nothing was changed. Run without -r to see what is wrong.');
+}
+
+/** The image, its data file, and its chain as far as it is there: only the image's own files are needed. */
+async function openForCheck(image: ImageArgument, follow: Follow): Promise<OpenedChain> {
+  if (image.format === 'luks') {
+    throw unsupported('This image format does not support checks');
+  }
+  const chain = await openChain(fileNameFor(image), {
+    currentFolder: process.cwd(),
+    format: image.format === 'file' ? 'raw' : image.format,
+    gate: followGate(follow),
+  });
+  try {
+    const own = chain.layers.slice(0, 1);
+    const dataFile = chain.links[1]?.role === 'data-file' ? chain.links[1] : undefined;
+    if (dataFile && dataFile.state.kind !== 'open' && follow !== 'none') {
+      throw linkError(dataFile);
+    }
+    if (!image.forceShare) {
+      lockForReading(own);
+    }
+    return chain;
+  } catch (error) {
+    chain.close();
+    throw error;
+  }
+}
+
+async function runCheck(chain: OpenedChain, deep: boolean, progress: ProgressLine): Promise<CheckReport> {
+  const { source, detail } = chain.layers[0]!;
+  if (detail.format === 'raw' || detail.format === 'vmdk') {
+    throw unsupported(
+      detail.format === 'raw' ? 'This image format does not support checks' : 'VMDK images cannot be checked by this version',
+    );
+  }
+  const loop = chain.links.find(({ state }) => state.kind === 'loop');
+  progress.begin();
+  const report = await checkImage(source, detail.format, {
+    deep,
+    maxFindings: MAX_FINDINGS,
+    dataFile: detail.format === 'qcow2' ? detail.dataFile : null,
+    chainLoop: loop ? { path: loop.path ?? loop.recordedName } : null,
+    onProgress: progress.report,
+  });
+  progress.complete();
+  return report;
+}
+
+interface Presentation {
+  readonly image: ImageArgument;
+  readonly output: 'human' | 'json';
+  readonly quiet: boolean;
+  readonly strict: boolean;
+}
+
+function conclude(report: CheckReport, { image, output, quiet, strict }: Presentation, { out, err }: Context): number {
+  err.write(findingLines(report));
+  if (report.failure !== null) {
+    throw new CommandError(`Check failed: ${report.failure}`, 1);
+  }
+  if (!quiet) {
+    out.write(output === 'json' ? `${prettyJson(checkJson(report, image.argument))}\n` : checkText(report));
+  }
+  if (report.counts.checkErrors > 0) {
+    throw new CommandError('Check failed', 1);
+  }
+  return strict ? report.strictExitCode : report.exitCode;
+}
+
+function unsupported(message: string): CommandError {
+  return new CommandError(message, EXIT_UNSUPPORTED);
+}
