@@ -94,7 +94,7 @@ describe('the view Chains', () => {
     ]);
     assert.match(top.description, /^qcow2 · 64 MiB · .* allocated · .*64 KiB clusters/);
     const base = child(top, 'base.qcow2');
-    assert.match(base.description, /128 KiB clusters · 2 overlays/);
+    assert.match(base.description, /2 overlays · 128 KiB clusters/);
     assert.equal(base.icon, 'database');
   });
 

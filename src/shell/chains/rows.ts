@@ -48,10 +48,11 @@ export function rowOf(node: ForestNode): Row {
 
 function imageRow(node: ImageNode): Row {
   const { link } = node;
+  const folder = node.folder === null ? [] : [plainText(node.folder)];
   const parts = link.image && link.state.kind === 'open' ? describeImage(node, link.image) : [describeState(link)];
   return {
     label: plainText(node.path === null ? link.recordedName : path.basename(node.path)),
-    description: [...roleOf(link), ...parts, ...(node.folder === null ? [] : [plainText(node.folder)])].join(' · '),
+    description: [...roleOf(link), ...folder, ...parts].join(' · '),
     icon: imageIcon(node),
     tooltip: tooltipOf(node),
     context: words(imageContext(node)),
@@ -62,18 +63,21 @@ function roleOf({ role }: ChainLink): string[] {
   return role === 'data-file' ? ['data file'] : role === 'extent' ? ['extent'] : [];
 }
 
-function describeImage(node: ImageNode, image: ImageSummary): string[] {
+/** What is the matter comes first: the end of a row is the first to be cut off in a narrow view. */
+function describeImage({ overlays }: ImageNode, image: ImageSummary): string[] {
   return [
+    ...alertsOf(image),
     image.format,
     formatBytes(image.virtualSize),
     `${formatBytes(image.allocatedBytes)} allocated`,
-    ...flagsOf(image),
-    ...(node.overlays.length > 0 ? [counted(node.overlays.length, 'overlay')] : []),
+    ...(overlays.length > 0 ? [counted(overlays.length, 'overlay')] : []),
+    ...(image.encrypted ? ['encrypted'] : []),
+    ...(image.readOnly ? ['read-only'] : []),
+    ...(image.clusterSize === null ? [] : [`${formatBytes(image.clusterSize)} clusters`]),
   ];
 }
 
-/** What is noteworthy about an image, what matters most first. */
-export function flagsOf(image: ImageSummary): string[] {
+function alertsOf(image: ImageSummary): string[] {
   const errors = image.problems.filter(({ severity }) => severity === 'error').length;
   const warnings = image.problems.length - errors;
   return [
@@ -82,10 +86,7 @@ export function flagsOf(image: ImageSummary): string[] {
     ...(image.dirty ? ['dirty'] : []),
     ...(warnings > 0 ? [counted(warnings, 'warning')] : []),
     ...(image.usage.inUse ? [describeUsage(image.usage)] : []),
-    ...(image.encrypted ? ['encrypted'] : []),
-    ...(image.readOnly ? ['read-only'] : []),
     ...(image.backingName !== null && image.backingFormat === null ? ['backing format not recorded'] : []),
-    ...(image.clusterSize === null ? [] : [`${formatBytes(image.clusterSize)} clusters`]),
   ];
 }
 
@@ -161,6 +162,7 @@ function imageContext({ link, added, namedBy, overlays }: ImageNode): string[] {
     ...(namedBy !== null && (state.kind === 'missing' || state.kind === 'refused' || state.kind === 'unreadable') ? ['locatable'] : []),
     ...(added ? ['added'] : []),
     ...(overlays.length > 0 ? ['overlaid'] : []),
+    ...(overlays.length > 1 && state.kind === 'open' ? ['shared'] : []),
   ];
 }
 
