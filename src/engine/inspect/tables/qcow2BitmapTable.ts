@@ -3,6 +3,7 @@ import type { Qcow2Bitmap } from '../../formats/qcow2/bitmaps';
 import type { Qcow2Metadata } from '../../formats/qcow2/metadata';
 import type { Pace } from '../../pace';
 import { visible } from '../wording';
+import { BITMAP_TABLE_DECLARATIONS } from './declarations';
 import { bitmapTableEntryView } from './qcow2Entries';
 import { emptyRow, entryRow, nextUsedEntry, type TableReader } from './tableReader';
 import { entryBytes, wordOf } from './wordRead';
@@ -29,6 +30,7 @@ export class BitmapTableReader implements TableReader {
       title: `Bitmap table of '${visible(name)}'`,
       rows: this.capacity,
       rowsPerParent: 0,
+      entries: BITMAP_TABLE_DECLARATIONS,
     });
   }
 

@@ -3,6 +3,7 @@ import type { LayerView } from '../../../protocol/place';
 import type { L1Location } from '../../formats/qcow2/tables';
 import type { Pace } from '../../pace';
 import { LIMITS } from '../../formats/qcow2/structures';
+import { L1_DECLARATIONS } from './declarations';
 import { l1EntryView, type EntryContext } from './qcow2Entries';
 import { emptyRow, entryRow, nextUsedEntry, type TableReader } from './tableReader';
 import { entryBytes, wordOf } from './wordRead';
@@ -29,7 +30,13 @@ export class Qcow2L1Reader implements TableReader {
   }
 
   async shape(): Promise<TableShape> {
-    return Promise.resolve({ table: { kind: 'l1', view: this.view }, title: this.title, rows: this.capacity, rowsPerParent: 0 });
+    return Promise.resolve({
+      table: { kind: 'l1', view: this.view },
+      title: this.title,
+      rows: this.capacity,
+      rowsPerParent: 0,
+      entries: L1_DECLARATIONS,
+    });
   }
 
   row(row: number): TableRow {

@@ -4,6 +4,7 @@ import type { L1Location } from '../../formats/qcow2/tables';
 import { L1_OFFSET_MASK } from '../../formats/qcow2/structures';
 import { safeNumber } from '../../layout/codec';
 import type { Pace } from '../../pace';
+import { l2Declarations } from './declarations';
 import { l2EntryView, type EntryContext } from './qcow2Entries';
 import { l1Entries } from './qcow2L1';
 import { emptyRow, entryRow, type TableReader } from './tableReader';
@@ -32,8 +33,14 @@ export class Qcow2L2Reader implements TableReader {
   }
 
   async shape(): Promise<TableShape> {
-    const { l2Entries } = this.context.metadata;
-    return Promise.resolve({ table: { kind: 'l2', view: this.view }, title: this.title, rows: this.capacity, rowsPerParent: l2Entries });
+    const { l2Entries, clusterBits, extendedL2 } = this.context.metadata;
+    return Promise.resolve({
+      table: { kind: 'l2', view: this.view },
+      title: this.title,
+      rows: this.capacity,
+      rowsPerParent: l2Entries,
+      entries: l2Declarations(clusterBits, extendedL2),
+    });
   }
 
   row(row: number): TableRow {

@@ -4,6 +4,7 @@ import { REFCOUNT_OFFSET_MASK } from '../../formats/qcow2/structures';
 import { safeNumber } from '../../layout/codec';
 import type { Pace } from '../../pace';
 import { hexBytes } from '../wording';
+import { REFCOUNT_TABLE_DECLARATIONS, refcountDeclarations } from './declarations';
 import { refcountTableEntryView } from './qcow2Entries';
 import { lookUpRefcount, refcountTableEntries } from './refcountLookup';
 import { findNonZero } from './scan';
@@ -21,7 +22,13 @@ export class RefcountTableReader implements TableReader {
   }
 
   async shape(): Promise<TableShape> {
-    return Promise.resolve({ table: { kind: 'refcountTable' }, title: 'Refcount table', rows: this.capacity, rowsPerParent: 0 });
+    return Promise.resolve({
+      table: { kind: 'refcountTable' },
+      title: 'Refcount table',
+      rows: this.capacity,
+      rowsPerParent: 0,
+      entries: REFCOUNT_TABLE_DECLARATIONS,
+    });
   }
 
   row(row: number): TableRow {
@@ -60,7 +67,13 @@ export class RefcountsReader implements TableReader {
   async shape(pace: Pace): Promise<TableShape> {
     this.rows ??= Math.max(fileClusters(this.metadata), 1 + (await this.lastCount(pace)));
     const rowsPerParent = this.metadata.refcountBlockEntries;
-    return { table: { kind: 'refcounts' }, title: 'Refcounts', rows: this.rows, rowsPerParent };
+    return {
+      table: { kind: 'refcounts' },
+      title: 'Refcounts',
+      rows: this.rows,
+      rowsPerParent,
+      entries: refcountDeclarations(this.metadata.refcountBits),
+    };
   }
 
   row(row: number): TableRow {

@@ -5,6 +5,7 @@ import { QED_UNALLOCATED, QED_ZERO_CLUSTER } from '../../formats/qed/structures'
 import { safeNumber } from '../../layout/codec';
 import type { Pace } from '../../pace';
 import { hex } from '../wording';
+import { qedDeclarations } from './declarations';
 import { pastEndProblem, type EntryView } from './entryView';
 import { emptyRow, entryRow, nextUsedEntry, type TableReader } from './tableReader';
 import { nextUsedBelow } from './twoLevel';
@@ -52,7 +53,13 @@ export class QedL1Reader implements TableReader {
   }
 
   async shape(): Promise<TableShape> {
-    return Promise.resolve({ table: { kind: 'l1', view: ACTIVE }, title: 'L1 table', rows: this.capacity, rowsPerParent: 0 });
+    return Promise.resolve({
+      table: { kind: 'l1', view: ACTIVE },
+      title: 'L1 table',
+      rows: this.capacity,
+      rowsPerParent: 0,
+      entries: qedDeclarations('l1'),
+    });
   }
 
   row(row: number): TableRow {
@@ -93,7 +100,13 @@ export class QedL2Reader implements TableReader {
 
   async shape(): Promise<TableShape> {
     const { tableEntries } = this.metadata;
-    return Promise.resolve({ table: { kind: 'l2', view: ACTIVE }, title: 'L2 tables', rows: this.capacity, rowsPerParent: tableEntries });
+    return Promise.resolve({
+      table: { kind: 'l2', view: ACTIVE },
+      title: 'L2 tables',
+      rows: this.capacity,
+      rowsPerParent: tableEntries,
+      entries: qedDeclarations('l2'),
+    });
   }
 
   row(row: number): TableRow {

@@ -1,0 +1,243 @@
+import type { LayerView } from '../../../protocol/place';
+import type { QedMetadata } from '../../formats/qed/metadata';
+import type { ByteSource } from '../../io/source';
+import type { Pace } from '../../pace';
+import type { Qcow2Context } from '../qcow2Context';
+import { l1Entries } from '../tables/qcow2L1';
+
+/** A guest cluster whose bytes lie at a place in the file. */
+export interface DataReference {
+  /** Host bytes. */
+  readonly start: number;
+  /** Exclusive. */
+  readonly end: number;
+  readonly compressed: boolean;
+  readonly view: LayerView;
+  /** Guest cluster: the row in the view's `l2` table. */
+  readonly row: number;
+}
+
+/** A shared cluster has a handful of references; more than this are counted, not listed. */
+export const MAX_REFERENCES = 65_536;
+/** L2 tables that several snapshots share are read once, as far as their number and that of their hits is sane. */
+const MAX_REMEMBERED = 1 << 20;
+
+const CHUNK = 64 * 1024;
+const HIGH = 2 ** 32;
+const COMPRESSED_HIGH = 0x40000000;
+const OFFSET_HIGH = 0x00ffffff;
+const SECTOR = 512;
+
+/** References to [from, to), and how many there are in all. */
+export interface FoundReferences {
+  readonly references: DataReference[];
+  count: number;
+}
+
+/**
+ * Finds the guest clusters, of the active layer and of every snapshot, that lie in host bytes [from, to): a pass over all L2 tables. Rows
+ * count as often as a view refers to them, as refcounts do.
+ */
+export async function qcow2References(context: Qcow2Context, from: number, to: number, pace: Pace): Promise<FoundReferences> {
+  const { metadata } = context;
+  const { source, l2Entries, clusterSize } = metadata;
+  const found: FoundReferences = { references: [], count: 0 };
+  if (metadata.hasDataFile) {
+    return found;
+  }
+  const views: LayerView[] = [
+    { kind: 'active' },
+    ...context.snapshots.snapshots.map(({ index }): LayerView => ({ kind: 'snapshot', index })),
+  ];
+  const table = new L2Scan(context, from, to);
+  const known = views.length > 1 ? new Map<number, TableHits>() : null;
+  let remembered = 0;
+  let scanned = 0;
+  for (const view of views) {
+    const { l1 } = context.view(view);
+    await eachTable(source, l1.hostOffset, l1Entries(l1), async (index, tableOffset) => {
+      if (tableOffset % clusterSize !== 0 || tableOffset >= source.size) {
+        return;
+      }
+      let inTable = known?.get(tableOffset);
+      if (!inTable) {
+        inTable = table.scan(tableOffset);
+        remembered += 1 + inTable.hits.length;
+        if (remembered < MAX_REMEMBERED) {
+          known?.set(tableOffset, inTable);
+        }
+      }
+      found.count += inTable.count;
+      for (const { entry, ...hit } of inTable.hits) {
+        list(found, { ...hit, view, row: index * l2Entries + entry });
+      }
+      scanned += clusterSize;
+      if (pace.due()) {
+        await pace.turn(Math.min(scanned, source.size), source.size);
+      }
+    });
+  }
+  return found;
+}
+
+/** The same for QED. */
+export async function qedReferences(metadata: QedMetadata, from: number, to: number, pace: Pace): Promise<FoundReferences> {
+  const { source, l1TableOffset, tableEntries, tableBytes, clusterSize } = metadata;
+  const found: FoundReferences = { references: [], count: 0 };
+  const view = { kind: 'active' } as const;
+  const scan = new WordReader(source, true);
+  let scanned = 0;
+  await eachTable(
+    source,
+    l1TableOffset,
+    tableEntries,
+    async (index, tableOffset) => {
+      if (tableOffset >= source.size) {
+        return;
+      }
+      scan.each(tableOffset, tableBytes, (at, high, low) => {
+        const start = high * HIGH + low;
+        if (start > 1 && start < to && start + clusterSize > from) {
+          found.count += 1;
+          list(found, { start, end: start + clusterSize, compressed: false, view, row: index * tableEntries + at });
+        }
+      });
+      scanned += tableBytes;
+      if (pace.due()) {
+        await pace.turn(Math.min(scanned, source.size), source.size);
+      }
+    },
+    true,
+  );
+  return found;
+}
+
+interface Hit {
+  readonly start: number;
+  readonly end: number;
+  readonly compressed: boolean;
+  readonly entry: number;
+}
+
+/** Entries of one table; `count` goes on where `hits` ends. */
+interface TableHits {
+  readonly hits: Hit[];
+  count: number;
+}
+
+const NO_HITS: TableHits = { hits: [], count: 0 };
+
+function list(found: FoundReferences, reference: DataReference): void {
+  if (found.references.length < MAX_REFERENCES) {
+    found.references.push(reference);
+  }
+}
+
+/** Calls `visit` for every top-table entry that names a table. */
+async function eachTable(
+  source: ByteSource,
+  hostOffset: number,
+  entries: number,
+  visit: (index: number, tableOffset: number) => Promise<void>,
+  little = false,
+): Promise<void> {
+  if (!Number.isSafeInteger(hostOffset)) {
+    return;
+  }
+  const reader = new WordReader(source, little);
+  const present = Math.min(entries, Math.max(0, Math.floor((source.size - hostOffset) / 8)));
+  const perChunk = CHUNK / 8;
+  for (let first = 0; first < present; first += perChunk) {
+    const used: { readonly index: number; readonly offset: number }[] = [];
+    reader.each(hostOffset + first * 8, Math.min(perChunk, present - first) * 8, (at, high, low) => {
+      const offset = little ? high * HIGH + low : ((high & OFFSET_HIGH) >>> 0) * HIGH + ((low & ~0x1ff) >>> 0);
+      if (offset !== 0 && Number.isSafeInteger(offset)) {
+        used.push({ index: first + at, offset });
+      }
+    });
+    for (const { index, offset } of used) {
+      await visit(index, offset);
+    }
+  }
+}
+
+/** Reads stretches of 64-bit words and hands out those that are not zero. */
+class WordReader {
+  private readonly source: ByteSource;
+  private readonly little: boolean;
+  private readonly bytes = new Uint8Array(CHUNK);
+  private readonly view = new DataView(this.bytes.buffer);
+  private readonly halves = new Int32Array(this.bytes.buffer);
+
+  constructor(source: ByteSource, little: boolean) {
+    this.source = source;
+    this.little = little;
+  }
+
+  each(hostOffset: number, length: number, visit: (index: number, high: number, low: number) => void): void {
+    const { view, halves, little } = this;
+    for (let done = 0; done < length; done += CHUNK) {
+      const wanted = Math.min(CHUNK, length - done);
+      const read = this.source.read(wanted === CHUNK ? this.bytes : this.bytes.subarray(0, wanted), hostOffset + done);
+      const words = Math.floor(read / 8);
+      for (let index = 0; index < words; index++) {
+        if ((halves[index * 2]! | halves[index * 2 + 1]!) !== 0) {
+          const first = view.getUint32(index * 8, little);
+          const second = view.getUint32(index * 8 + 4, little);
+          visit(done / 8 + index, little ? second : first, little ? first : second);
+        }
+      }
+      if (read < wanted) {
+        return;
+      }
+    }
+  }
+}
+
+/** One L2 table against a range of host bytes. */
+class L2Scan {
+  private readonly reader: WordReader;
+  private readonly from: number;
+  private readonly to: number;
+  private readonly clusterSize: number;
+  private readonly wordsPerEntry: number;
+  /** Bits of a compressed descriptor's offset in its upper half, and where the number of sectors begins there. */
+  private readonly offsetHigh: number;
+  private readonly sectorShift: number;
+  private readonly sectorMask: number;
+
+  constructor({ metadata }: Qcow2Context, from: number, to: number) {
+    this.reader = new WordReader(metadata.source, false);
+    this.from = from;
+    this.to = to;
+    this.clusterSize = metadata.clusterSize;
+    this.wordsPerEntry = metadata.l2EntryBytes / 8;
+    // x = 62 - (cluster_bits - 8) bits of offset, at least 49: the number of sectors lies wholly in the upper half.
+    this.sectorShift = 62 - (metadata.clusterBits - 8) - 32;
+    this.offsetHigh = 2 ** this.sectorShift - 1;
+    this.sectorMask = 2 ** (metadata.clusterBits - 8) - 1;
+  }
+
+  scan(tableOffset: number): TableHits {
+    const { from, to, clusterSize, wordsPerEntry, offsetHigh, sectorShift, sectorMask } = this;
+    const found: TableHits = { hits: [], count: 0 };
+    this.reader.each(tableOffset, clusterSize, (word, high, low) => {
+      if (wordsPerEntry === 2 && word % 2 === 1) {
+        return;
+      }
+      const compressed = (high & COMPRESSED_HIGH) !== 0;
+      const start = compressed ? (high & offsetHigh) * HIGH + low : (high & OFFSET_HIGH) * HIGH + ((low & ~0x1ff) >>> 0);
+      if (start >= to || start === 0) {
+        return;
+      }
+      const end = compressed ? start - (start % SECTOR) + (((high >>> sectorShift) & sectorMask) + 1) * SECTOR : start + clusterSize;
+      if (end > from) {
+        found.count += 1;
+        if (found.hits.length < MAX_REFERENCES) {
+          found.hits.push({ start, end, compressed, entry: word / wordsPerEntry });
+        }
+      }
+    });
+    return found.count === 0 ? NO_HITS : found;
+  }
+}
