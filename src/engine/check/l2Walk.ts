@@ -22,7 +22,7 @@ export interface L2Visitor {
   /** Whether the table need not be read. */
   skips?(set: L2TableSet, table: number): boolean;
   /** `count` words of 8 bytes of a table stand in the buffer from byte `at` on; the first of them is word `firstWord` of the table. */
-  words(set: L2TableSet, table: number, at: number, count: number, firstWord: number): void;
+  words(set: L2TableSet, table: number, at: number, count: number, firstWord: number): void | Promise<void>;
   unreadable(structure: 'L1 table' | 'L2 table', hostOffset: number, length: number, view: L1View | null): void;
 }
 
@@ -148,10 +148,16 @@ export class L2Walk {
           continue;
         }
         if (run === 1) {
-          visitor.words(set, table, 0, target.length / 8, done / 8);
+          const more = visitor.words(set, table, 0, target.length / 8, done / 8);
+          if (more) {
+            await more;
+          }
         } else {
           for (let k = 0; k < run; k++) {
-            visitor.words(set, order[i + k] ?? 0, k * clusterSize, clusterSize / 8, 0);
+            const more = visitor.words(set, order[i + k] ?? 0, k * clusterSize, clusterSize / 8, 0);
+            if (more) {
+              await more;
+            }
           }
         }
         pace.done(target.length);

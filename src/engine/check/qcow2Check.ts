@@ -6,6 +6,7 @@ import { readBitmapsForCheck } from './bitmapTables';
 import { CheckPace } from './checkPace';
 import { ClusterRanges, type ClusterSet } from './clusterRanges';
 import type { CheckContext } from './context';
+import { decompressAll } from './deepPass';
 import { Findings } from './findings';
 import { ACTIVE } from './l2Tables';
 import { L2Walk, type L1View } from './l2Walk';
@@ -98,6 +99,9 @@ export async function checkQcow2(metadata: Qcow2Metadata, options: Qcow2CheckOpt
     await nameOwners(context);
   }
   await lookIntoLeaks(context);
+  if (options.deep) {
+    await decompressAll(context);
+  }
   return finish({ ...totals, ...tally, imageEndOffset: (tally.highestCluster + 1) * image.clusterSize });
 }
 
