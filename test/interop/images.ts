@@ -300,7 +300,17 @@ function encryptedFirst(args: readonly string[]): readonly string[] {
 
 async function qemuImg(log: string[], args: readonly string[]): Promise<void> {
   log.push(shown('qemu-img', args));
-  await run('qemu-img', args, { timeout: 60_000 });
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await run('qemu-img', args, { timeout: 60_000 });
+      return;
+    } catch (error) {
+      // On a busy machine the key derivation finds no time to measure itself by.
+      if (attempt === 10 || !(error instanceof Error && error.message.includes('CPU usage'))) {
+        throw error;
+      }
+    }
+  }
 }
 
 /** For operations that some option combinations refuse (a snapshot needs refcounts of two). */
