@@ -126,6 +126,20 @@ describe('the view Chains', () => {
     assert.match((await flags('empty.qcow2')).join(), /^error,/);
   });
 
+  it('tells which process uses an image', async () => {
+    const holder = await images.hold('mid.qcow2');
+    try {
+      await vscode.commands.executeCommand('chainscope.refresh');
+      const mid = child(await tree.root('top.qcow2'), 'mid.qcow2');
+      assert.ok(mid.description.startsWith(`in use by qemu-io (${holder.pid}) · qcow2`), mid.description);
+      assert.equal(mid.icon, 'vm-running');
+    } finally {
+      await holder.stop();
+    }
+    await vscode.commands.executeCommand('chainscope.refresh');
+    assert.doesNotMatch(child(await tree.root('top.qcow2'), 'mid.qcow2').description, /in use/);
+  });
+
   it('finds images by their content and leaves other files alone', async () => {
     const labels = (await tree.rows()).map(({ label }) => label);
     assert.ok(labels.includes('old.qed'));

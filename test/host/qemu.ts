@@ -1,4 +1,5 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -41,6 +42,21 @@ export class ImageFolder {
       cwd: this.path,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+  }
+
+  /** Opens an image in a qemu-io of its own, which holds QEMU's locks on it until it is stopped. */
+  async hold(name: string): Promise<{ readonly pid: number; stop(): Promise<void> }> {
+    const holder = spawn('qemu-io', ['-f', 'qcow2', name], { cwd: this.path, stdio: ['pipe', 'pipe', 'inherit'] });
+    // Its prompt comes when the image is open.
+    await once(holder.stdout, 'data');
+    return {
+      pid: holder.pid ?? 0,
+      stop: async () => {
+        const ended = once(holder, 'exit');
+        holder.stdin.end('quit\n');
+        await ended;
+      },
+    };
   }
 
   /** Overwrites bytes, as damage would. */
