@@ -4,6 +4,7 @@ import { linkError } from '../../engine/block/complete';
 import type { OpenedChain } from '../../engine/block/layer';
 import { checkImage } from '../../engine/check/check';
 import { followGate, type Follow } from '../../engine/gate/policies';
+import { requireDataFileName, requireLuksHeader } from '../../engine/info/opening';
 import { CommandLine, FOLLOW, FORMAT, OUTPUT, requireCacheMode, type Context } from '../commandLine';
 import { checkJson, checkText, findingLines } from '../checkOutput';
 import { CommandError, UsageError } from '../errors';
@@ -87,6 +88,13 @@ async function openForCheck(image: ImageArgument, follow: Follow): Promise<Opene
     const dataFile = chain.links[1]?.role === 'data-file' ? chain.links[1] : undefined;
     if (dataFile && dataFile.state.kind !== 'open' && follow !== 'none') {
       throw linkError(dataFile);
+    }
+    const { detail } = own[0]!;
+    if (detail.format === 'qcow2') {
+      requireLuksHeader(detail.metadata);
+      if (follow !== 'none') {
+        requireDataFileName(detail.metadata);
+      }
     }
     if (!image.forceShare) {
       lockForReading(own);

@@ -3,6 +3,7 @@ import type { Problem } from '../formats/problem';
 import { readBitmapDirectory, type BitmapDirectory, type Qcow2Bitmap } from '../formats/qcow2/bitmaps';
 import type { Qcow2Metadata } from '../formats/qcow2/metadata';
 import { AUTOCLEAR, BITMAP_OFFSET_MASK } from '../formats/qcow2/structures';
+import { SECTOR_SIZE } from '../formats/raw/size';
 import { readPadded } from '../io/source';
 import { WordTable } from '../layout/wordTable';
 import { refuse } from './refuse';
@@ -71,7 +72,8 @@ function bitmapProblems(metadata: Qcow2Metadata, bitmap: Qcow2Bitmap, duplicate:
   demand(bytes <= MAX_BITMAP_BYTES, 'bitmap_table_size', `its ${bytes} bytes are too many.`);
   demand(!duplicate, 'name_size', 'another bitmap has its name.');
   // What is not in use is loaded, and must then have exactly the bits that the disk needs, in whole 64-bit words.
-  const needed = Math.ceil((Math.ceil(metadata.size / bitmap.granularity / 64) * 8) / metadata.clusterSize);
+  const size = Math.floor(metadata.size / SECTOR_SIZE) * SECTOR_SIZE;
+  const needed = Math.ceil((Math.ceil(size / bitmap.granularity / 64) * 8) / metadata.clusterSize);
   demand(bitmap.inUse || tableEntries === needed, 'bitmap_table_size', `its table has ${tableEntries} entries; the disk needs ${needed}.`);
   return problems;
 }

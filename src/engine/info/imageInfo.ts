@@ -2,11 +2,10 @@ import { resolveName } from '../gate/filename';
 import { readAvailable, type ByteSource } from '../io/source';
 import { isLuks, readLuksHeader, requireOpenableLuks } from '../formats/luks/header';
 import { probeFormat } from '../formats/probe';
-import { readQedMetadata } from '../formats/qed/metadata';
+import { readQedMetadata, requireOpenableQed } from '../formats/qed/metadata';
 import { backingPart } from './backingPart';
 import { luksInfo, type LuksInfo } from './luksInfo';
 import { qcow2Info, type Qcow2Info } from './qcow2Info';
-import { requireOpenableQedImage } from './opening';
 import { vmdkInfo, type VmdkInfo } from './vmdkInfo';
 
 /**
@@ -137,7 +136,7 @@ function formatPart(source: ByteSource, format: InfoFormat, options: InfoOptions
 
 function qedInfo(source: ByteSource): FormatPart {
   const metadata = readQedMetadata(source);
-  requireOpenableQedImage(metadata);
+  requireOpenableQed(metadata);
   return {
     virtualSize: metadata.size,
     clusterSize: metadata.clusterSize,

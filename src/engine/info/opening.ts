@@ -6,8 +6,7 @@ import type { BitmapDirectory } from '../formats/qcow2/bitmaps';
 import type { Qcow2Metadata } from '../formats/qcow2/metadata';
 import { readSnapshotTable, type SnapshotTable } from '../formats/qcow2/snapshots';
 import { AUTOCLEAR, ENCRYPTION_EXTENSION, EXTENSION, LIMITS } from '../formats/qcow2/structures';
-import { requireOpenableQed, type QedMetadata } from '../formats/qed/metadata';
-import { rawVirtualSize } from '../formats/raw/size';
+import { requireOpenableQed } from '../formats/qed/metadata';
 import type { VmdkMetadata } from '../formats/vmdk/metadata';
 import { EndlessSource } from '../io/endless';
 import { Decoded } from '../layout/codec';
@@ -41,7 +40,7 @@ export function requireOpenableQcow2(metadata: Qcow2Metadata, purpose: 'describe
   const endless = { ...metadata, source: new EndlessSource(metadata.source) };
   const table = readSnapshotTable(endless);
   refuse(metadata.source, table.problems);
-  return { snapshots: table.snapshots, bitmaps: requireOpenableBitmaps(endless), luks: readLuks(metadata) };
+  return { snapshots: table.snapshots, bitmaps: requireOpenableBitmaps(endless), luks: requireLuksHeader(metadata) };
 }
 
 function requireHeader(metadata: Qcow2Metadata): void {
@@ -75,16 +74,11 @@ export function requireOpenableVmdk(metadata: VmdkMetadata): void {
   refuse(metadata.source, metadata.problems);
 }
 
-/** @throws EngineError `format.invalid`, `format.unsupported` */
-export function requireOpenableQedImage(metadata: QedMetadata): void {
-  const { source, clusterSize, tableBytes, headerBytes, l1TableOffset, problems } = metadata;
-  requireOpenableQed({ ...metadata, problems: problems.filter(({ field }) => field !== 'l1_table_offset') });
-  const lastCluster = l1TableOffset + tableBytes - clusterSize;
-  const fileSize = rawVirtualSize(source.size);
-  // QEMU refuses a table of one cluster, although the specification allows it.
-  if (l1TableOffset % clusterSize !== 0 || l1TableOffset < headerBytes || lastCluster <= l1TableOffset || lastCluster >= fileSize) {
-    const { offset } = metadata.header.field('l1_table_offset');
-    throw invalidFormat(source.name, 'QED header', offset, `No L1 table of ${tableBytes} bytes can lie at ${l1TableOffset}.`);
+/** @throws EngineError `format.invalid` for an image whose data lies in a file that it does not name */
+export function requireDataFileName({ source, header, hasDataFile, dataFileName }: Qcow2Metadata): void {
+  if (hasDataFile && dataFileName === null) {
+    const { offset } = header.field('incompatible_features');
+    throw invalidFormat(source.name, 'qcow2 header', offset, 'The data lies in an external data file, which no header extension names.');
   }
 }
 
@@ -93,9 +87,10 @@ export function requireOpenableLayer(detail: LayerDetail): void {
   switch (detail.format) {
     case 'qcow2':
       requireOpenableQcow2(detail.metadata, 'read');
+      requireDataFileName(detail.metadata);
       break;
     case 'qed':
-      requireOpenableQedImage(detail.metadata);
+      requireOpenableQed(detail.metadata);
       break;
     case 'vmdk':
       requireOpenableVmdk(detail.metadata);
@@ -105,7 +100,11 @@ export function requireOpenableLayer(detail: LayerDetail): void {
   }
 }
 
-function readLuks(metadata: Qcow2Metadata): LuksHeader | null {
+/**
+ * The LUKS header of a qcow2 image; null when it is not encrypted with LUKS.
+ * @throws EngineError `format.invalid`, `format.unsupported` when it should have one that QEMU takes, and has not
+ */
+export function requireLuksHeader(metadata: Qcow2Metadata): LuksHeader | null {
   if (metadata.cryptMethod !== 2) {
     return null;
   }

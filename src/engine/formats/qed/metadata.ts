@@ -3,6 +3,7 @@ import { Decoded } from '../../layout/codec';
 import { WordTable } from '../../layout/wordTable';
 import { readAvailable, readPadded, type ByteSource } from '../../io/source';
 import type { Problem } from '../problem';
+import { rawVirtualSize } from '../raw/size';
 import { QED_FEATURE, QED_HEADER, QED_LIMITS, QED_MAGIC } from './structures';
 
 /** Everything a QED header says, read leniently; what is wrong stands in `problems`. */
@@ -69,11 +70,14 @@ export function readQedMetadata(source: ByteSource): QedMetadata {
       `image_size is ${header.bigint('image_size')}; it must be a multiple of 512 and at most ${tableEntries * l2Coverage}.`,
     );
   }
+  // As QEMU has it: the table's last cluster begins inside the file, and is not its first (which the specification would allow).
+  const lastTableCluster = l1TableOffset + tableEntries * 8 - clusterSize;
+  const end = rawVirtualSize(source.size);
   if (
     clusterValid &&
-    (l1TableOffset % clusterSize !== 0 || l1TableOffset < headerBytes || l1TableOffset + tableEntries * 8 > source.size)
+    (l1TableOffset % clusterSize !== 0 || l1TableOffset < headerBytes || lastTableCluster <= l1TableOffset || lastTableCluster >= end)
   ) {
-    report('l1_table_offset', `l1_table_offset ${header.bigint('l1_table_offset')} is not a valid cluster offset.`);
+    report('l1_table_offset', `No L1 table of ${tableEntries * 8} bytes can lie at l1_table_offset ${header.bigint('l1_table_offset')}.`);
   }
   let backingFile: QedMetadata['backingFile'] = null;
   if ((features & QED_FEATURE.backingFile) !== 0n) {
