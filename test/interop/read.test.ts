@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openChain } from '../../src/engine/block/chain';
@@ -167,6 +167,98 @@ describe('sizes along a chain', () => {
     });
   });
 });
+
+describe('compressed clusters of real data', () => {
+  const methods = ['zlib', 'zstd'] as const;
+  const clusterSizes = [512, 4096, 65536, 2 * MIB];
+  test.each(methods.flatMap((method) => clusterSizes.map((clusterSize) => [method, clusterSize] as const)))(
+    '%s, clusters of %i bytes',
+    async (method, clusterSize) => {
+      const [plain, image, copy] = ['plain', 'image', 'copy'].map((name) => join(folder.path, `${name}-${method}-${clusterSize}`));
+      const random = new Random(clusterSize);
+      // Between text and noise: every cluster compresses, none to the same length.
+      const bytes = Buffer.alloc(3 * MIB + 512);
+      for (let offset = 0; offset < bytes.length; offset += 4) {
+        bytes.writeUInt32LE(random.chance(0.6) ? 0x20656874 : random.bits(), offset);
+      }
+      await writeFile(plain!, bytes);
+      const options = `compression_type=${method},cluster_size=${clusterSize}`;
+      await makeWithQemuImg(['convert', '-q', '-c', '-f', 'raw', '-O', 'qcow2', '-o', options, plain!, image!]);
+      await makeWithQemuImg(['convert', '-q', '-f', 'qcow2', '-O', 'raw', image!, copy!]);
+      await withChain(image!, (chain) => {
+        const reader = openReader(chain);
+        expect(reader.blockStatus(0, 1).class).toBe('compressed');
+        expectSameBytes(reader, copy!, random);
+      });
+    },
+  );
+});
+
+describe('damaged tables are read, or refused, as by qemu-img', () => {
+  const seeds = Array.from({ length: testCases(40) }, (_, index) => seed + index);
+  test.each(seeds)('seed %i', async (caseSeed) => {
+    const home = join(folder.path, `damaged-${caseSeed}`);
+    await mkdir(home);
+    const random = new Random(caseSeed);
+    const image = await makeImage(caseSeed, home, { encrypted: 0, maxSize: 4 * MIB, maxDepth: 2 });
+    await damageTables(image.path, image.format, random);
+    const copy = join(home, 'copy');
+    const theirs = await qemuImg(['convert', '-q', '-f', image.format, '-O', 'raw', image.path, copy]);
+    await withChain(image.path, (chain) => {
+      const read = () => {
+        const reader = openReader(chain);
+        readAll(reader);
+        return reader;
+      };
+      if (theirs.code === 0) {
+        expectSameBytes(read(), copy, random);
+      } else {
+        expect(codeOf(read), theirs.stderr).toMatch(/^(format\.invalid|data\.undecodable)$/);
+      }
+    });
+  });
+});
+
+/** Puts a few random bits, and a few bits that mean something, into the L1 table and the first L2 tables. */
+async function damageTables(path: string, format: string, random: Random): Promise<void> {
+  const file = await open(path, 'r+');
+  try {
+    const { size } = await file.stat();
+    const bytes = Buffer.alloc(size);
+    await file.read(bytes, 0, size, 0);
+    const big = format === 'qcow2';
+    const word = (at: number) => (big ? bytes.readBigUInt64BE(at) : bytes.readBigUInt64LE(at));
+    const put = (value: bigint, at: number) => {
+      const cut = BigInt.asUintN(64, value);
+      return big ? bytes.writeBigUInt64BE(cut, at) : bytes.writeBigUInt64LE(cut, at);
+    };
+    const l1 = Number(word(40));
+    const entries: number[] = [l1];
+    const table = Number(word(l1) & 0x00fffffffffffe00n);
+    if (table > 0 && table + 512 <= size) {
+      for (let index = 0; index < 64; index++) {
+        if (word(table + index * 8) !== 0n || random.chance(0.1)) {
+          entries.push(table + index * 8);
+        }
+      }
+    }
+    for (let count = random.between(1, 4); count > 0; count--) {
+      const at = random.chance(0.15) ? l1 : random.pick(entries)!;
+      const bit = random.pick([0, 1, 8, 9, 12, 16, 20, 30, 33, 47, 55, 56, 62, 63, random.below(64)]);
+      put(random.chance(0.8) ? word(at) ^ (1n << BigInt(bit)) : BigInt(random.below(size)), at);
+    }
+    await file.write(bytes, 0, size, 0);
+  } finally {
+    await file.close();
+  }
+}
+
+function readAll(reader: ChainReader): void {
+  const piece = Buffer.alloc(1 << 20);
+  for (let offset = 0; offset < reader.size; offset += piece.length) {
+    reader.read(offset, piece.subarray(0, Math.min(piece.length, reader.size - offset)));
+  }
+}
 
 describe('what cannot be read says so', () => {
   test('an encrypted image', async () => {

@@ -81,6 +81,10 @@ export class FileSource implements ByteSource {
   }
 
   read(target: Uint8Array, hostOffset: number): number {
+    if (hostOffset > Number.MAX_SAFE_INTEGER) {
+      // No file is that long, and Node refuses to look.
+      return 0;
+    }
     let done = 0;
     try {
       while (done < target.length) {

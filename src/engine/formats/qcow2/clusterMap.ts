@@ -72,7 +72,7 @@ export class Qcow2ClusterMap implements LayerStatus {
 
   /** The L2 table's offset; 0 where there is none, as beyond the end of the L1 table. */
   private tableOffset(l1Index: number): number {
-    return l1Index < this.l1.length ? this.l1.hostOffsetAt(l1Index) : 0;
+    return l1Index < this.l1.length ? hostOffsetAt(this.l1, l1Index) : 0;
   }
 
   /** Guest offset up to which no L2 table exists, from a missing one on. */
@@ -108,7 +108,7 @@ export class Qcow2ClusterMap implements LayerStatus {
     if (kind === 'compressed') {
       return this.compressedStatus(piece, first, guestStart, Math.min(length, clusterSize - within));
     }
-    const host = piece.hostOffsetAt(first);
+    const host = hostOffsetAt(piece, first);
     if (kind === 'zero' && version < 3) {
       const message = 'It marks a zero cluster, which version 2 does not have.';
       return unknownExtent(Math.min(length, clusterSize - within), 'L2 table entry', piece.entryOffset(first), message);
@@ -124,7 +124,7 @@ export class Qcow2ClusterMap implements LayerStatus {
     while (
       run < count &&
       this.kindOf(piece, first + run) === kind &&
-      piece.hostOffsetAt(first + run) === (placed ? host + run * clusterSize : 0)
+      hostOffsetAt(piece, first + run) === (placed ? host + run * clusterSize : 0)
     ) {
       run++;
     }
@@ -140,7 +140,7 @@ export class Qcow2ClusterMap implements LayerStatus {
     if (this.kindOf(piece, word) === 'compressed') {
       return this.compressedStatus(piece, word, guestStart, rest);
     }
-    const host = piece.hostOffsetAt(word);
+    const host = hostOffsetAt(piece, word);
     const placed = this.isPlaced(piece, word);
     const zero = piece.high(word + 1);
     const allocated = piece.low(word + 1);
@@ -176,7 +176,7 @@ export class Qcow2ClusterMap implements LayerStatus {
         piece.low(next + 1) === fullAllocated &&
         piece.high(next + 1) === fullZero &&
         this.isPlaced(piece, next) === placed &&
-        piece.hostOffsetAt(next) === (placed ? host + run * clusterSize : 0);
+        hostOffsetAt(piece, next) === (placed ? host + run * clusterSize : 0);
       if (!continues) {
         break;
       }
@@ -238,7 +238,14 @@ function subclusterKind(allocated: number, zero: number, subcluster: number): 'd
   return ((zero >>> subcluster) & 1) !== 0 ? 'zero' : ((allocated >>> subcluster) & 1) !== 0 ? 'data' : 'unallocated';
 }
 
-/** Offsets past 2^53-1 are not aligned to anything either (`Infinity % n` is NaN), and have no digits to show. */
+/**
+ * Bits 9 to 55 of an entry. Past 2^53-1 too: a multiple of 512 below 2^56 is a number exactly, no file reaches there, and what lies past
+ * the end of a file reads as zeroes.
+ */
+function hostOffsetAt(table: WordTable, index: number): number {
+  return (table.high(index) & OFFSET_HIGH) * 2 ** 32 + ((table.low(index) & OFFSET_LOW) >>> 0);
+}
+
 function offsetText(offset: number): string {
-  return offset === Infinity ? '(past 2^53-1)' : `0x${offset.toString(16)}`;
+  return `0x${offset.toString(16)}`;
 }
