@@ -1,5 +1,5 @@
 import { EngineError } from '../errors';
-import { hex, humanSize } from './wording';
+import { hex, humanSize, visible } from './wording';
 
 /** An address that a person typed, understood. */
 export interface Address {
@@ -98,6 +98,9 @@ function parseBytes(text: string): bigint {
   const hexMatch = isHex ? /^(0x[0-9a-f_]*)\s*([g-z][a-z]*)?$/is.exec(text) : null;
   const number = isHex ? (hexMatch?.[1] ?? text) : (match?.[1] ?? '');
   const unit = isHex ? (hexMatch?.[2] ?? '') : (match?.[2] ?? '');
+  if (unit !== '' && /^(0x_*)?$/i.test(number)) {
+    throw notANumber(text);
+  }
   const factor = unitFactor(unit);
   const fraction = /^(\d+)\.(\d+)$/.exec(number);
   if (fraction) {
@@ -141,7 +144,11 @@ function parseNumber(text: string): bigint {
   if (/^\d+,\d+$/.test(text)) {
     throw invalid(`In '${text}' the comma separates no groups of three digits; write fractions with a point.`);
   }
-  throw invalid(`'${text}' is not a number; write it in decimal, or in hexadecimal with 0x before it.`);
+  throw notANumber(text);
+}
+
+function notANumber(text: string): EngineError {
+  return invalid(`'${visible(text)}' is not a number; write it in decimal, or in hexadecimal with 0x before it.`);
 }
 
 function invalid(message: string): EngineError {

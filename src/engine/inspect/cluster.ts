@@ -69,7 +69,7 @@ async function guestCluster(inspected: InspectedChain, offset: number, view: Lay
   const counted =
     supplier && host ? await countsOf(supplier.inspected, host.hostOffset, supplierDepth === 0 ? names : null, options) : NO_COUNTS;
   const shown = guestBytes(chain, view, guest, supplier);
-  const suffix = view.kind === 'active' ? '' : ` in snapshot ${view.index}`;
+  const suffix = active.qcow2?.metadata.tablesReadable ? active.qcow2.view(view).suffix : '';
   return {
     guest,
     host,

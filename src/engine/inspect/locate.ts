@@ -1,4 +1,5 @@
 import type { Location } from '../../protocol/inspect';
+import type { LayerView } from '../../protocol/place';
 import { EngineError } from '../errors';
 import type { PaceOptions } from '../pace';
 import { describeOffset, parseAddress, type Address } from './address';
@@ -7,7 +8,7 @@ import { clusterSizeOf } from './overview/overview';
 import { guestSizeOf, translate, type InspectedLayer } from './trace';
 import { hex } from './wording';
 
-const ACTIVE = { kind: 'active' } as const;
+const ACTIVE: LayerView = { kind: 'active' };
 /** Guest offsets listed for a shared host byte. */
 const MAX_GUEST_OFFSETS = 16;
 
@@ -50,7 +51,7 @@ async function locateHost(
   { offset, understood }: Address,
   options: PaceOptions,
 ): Promise<Location> {
-  const guestOffsets = await guestOffsetsOf(layers[0]!, names, offset, options);
+  const { guestOffsets, view } = await guestOffsetsOf(layers[0]!, names, offset, options);
   const [region = null] = await names.regions(offset, offset + 1, options);
   const first = guestOffsets[0];
   return {
@@ -59,24 +60,33 @@ async function locateHost(
     guestOffsets,
     region,
     space: 'host',
-    layers: first === undefined ? [] : translate(layers, first, ACTIVE),
+    layers: first === undefined ? [] : translate(layers, first, view),
   };
 }
 
-/** Guest offsets whose data a host byte is, those of the active layer first; of compressed data the cluster's first byte. */
-async function guestOffsetsOf({ layer }: InspectedLayer, names: HostNames, hostOffset: number, options: PaceOptions): Promise<number[]> {
+/**
+ * Guest offsets whose data a host byte is, and the view that has the first; of compressed data the cluster's first byte. Offsets of the
+ * active layer come first; where it has none, a snapshot's do.
+ */
+async function guestOffsetsOf(
+  { layer }: InspectedLayer,
+  names: HostNames,
+  hostOffset: number,
+  options: PaceOptions,
+): Promise<{ guestOffsets: number[]; view: LayerView }> {
   const { clusterSize } = names;
   if (layer.detail.format === 'raw') {
-    return [hostOffset];
+    return { guestOffsets: [hostOffset], view: ACTIVE };
   }
   if (clusterSize === null) {
-    return [];
+    return { guestOffsets: [], view: ACTIVE };
   }
   const { data } = await names.references(hostOffset, options);
   const here = data.filter(({ start, end }) => start <= hostOffset && hostOffset < end);
   const ordered = [...here.filter(({ view }) => view.kind === 'active'), ...here.filter(({ view }) => view.kind !== 'active')];
   const offsets = ordered.map(({ row, start, compressed }) => row * clusterSize + (compressed ? 0 : hostOffset - start));
-  return [...new Set(offsets)].filter((offset) => Number.isSafeInteger(offset)).slice(0, MAX_GUEST_OFFSETS);
+  const guestOffsets = [...new Set(offsets)].filter((offset) => Number.isSafeInteger(offset)).slice(0, MAX_GUEST_OFFSETS);
+  return { guestOffsets, view: ordered[0]?.view ?? ACTIVE };
 }
 
 /** @throws EngineError `address.invalid` for an offset outside the disk or the file */

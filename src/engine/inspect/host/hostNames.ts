@@ -149,7 +149,7 @@ export class HostNames {
 
   private dataClaim({ start, end, compressed, view, row }: DataReference): Claim {
     const guestOffset = row * (this.clusterSize ?? 0);
-    const of = view.kind === 'active' ? '' : ` in snapshot ${view.index}`;
+    const of = this.qcow2?.view(view).suffix ?? '';
     const place: Place =
       view.kind === 'active'
         ? { kind: 'guest', guestOffset, length: this.clusterSize ?? 0 }
