@@ -81,14 +81,27 @@ const COMMANDS: Readonly<Record<string, CommandHelp>> = {
   dump: {
     usage: '[options] FILE [STRUCTURE]',
     summary: 'show an on-disk structure field by field, also of an image that does not open',
-    options: [FORMAT, OUTPUT, ...IMAGE],
-    notes: ['Without a structure, the header and a list of the structures there are. No other file is opened.'],
+    options: [
+      FORMAT,
+      OUTPUT,
+      ['-a, --all', 'also table entries that are zero'],
+      ['-l, --snapshot ID', "a snapshot's tables, by id or name"],
+      ...IMAGE,
+    ],
+    notes: [
+      'STRUCTURE is header, extensions, luks, snapshots, bitmaps, or a table: l1, l2, refcount-table, refcounts, bitmap-table;',
+      'l2:5 is the L2 table of L1 entry 5, refcounts:5 the block of refcount table entry 5, bitmap-table:0 the first bitmap.',
+      'Without it, everything but the tables. No other file is opened.',
+    ],
   },
   locate: {
     usage: '[options] FILE ADDRESS',
     summary: 'translate between guest and host offsets, down the whole chain',
     options: [FORMAT, OUTPUT, FOLLOW, ...IMAGE],
-    notes: ['An address is a guest offset (4G, 0x1f0000), h: a host offset (h:64K), c: a guest cluster (c:1024).'],
+    notes: [
+      'ADDRESS is a guest offset (4G, 0x1f0000, 1M+512), an offset in the file (h:64K), or a cluster of either (c:1024, hc:16).',
+      "A '>' marks the layer that supplies the data.",
+    ],
   },
 };
 

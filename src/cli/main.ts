@@ -13,6 +13,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   check: async () => (await import('./commands/check')).check,
   compare: async () => (await import('./commands/compare')).compare,
   map: async () => (await import('./commands/map')).map,
+  dump: async () => (await import('./commands/dump')).dump,
+  locate: async () => (await import('./commands/locate')).locate,
 };
 
 const GLOBAL_OPTIONS: readonly OptionSpec[] = [

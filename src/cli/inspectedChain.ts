@@ -1,0 +1,35 @@
+import { openChain } from '../engine/block/chain';
+import type { OpenedChain } from '../engine/block/layer';
+import { followGate, type Follow } from '../engine/gate/policies';
+import { Inspector } from '../engine/inspect/inspector';
+import type { CommandLine } from './commandLine';
+import { CommandError } from './errors';
+import { fileNameFor, lockForReading } from './guestChain';
+
+/**
+ * Opens an image for looking at, however damaged, does something with it and closes it.
+ * @throws EngineError, CommandError when not even that is possible
+ */
+export async function withInspector<T>(
+  line: CommandLine,
+  follow: Follow,
+  use: (inspector: Inspector, chain: OpenedChain) => Promise<T>,
+): Promise<T> {
+  const image = line.image(0);
+  if (image.format === 'luks') {
+    throw new CommandError(`Could not open '${image.argument}': LUKS volumes are not read by this version`);
+  }
+  const chain = await openChain(fileNameFor(image), {
+    currentFolder: process.cwd(),
+    format: image.format === 'file' ? 'raw' : image.format,
+    gate: followGate(follow),
+  });
+  try {
+    if (!image.forceShare) {
+      lockForReading(chain.layers);
+    }
+    return await use(new Inspector(chain), chain);
+  } finally {
+    chain.close();
+  }
+}
