@@ -7,7 +7,7 @@ import { jsonFileName } from './jsonName';
 export interface ResolvedName {
   /** The name as QEMU would open and print it: the recorded one, or put behind the overlay's folder when it is relative. */
   readonly filename: string;
-  /** Absolute path, `..` and symbolic links not resolved away; null when the name is no local file. */
+  /** Absolute path as short as can be with its symbolic links left in it; null when the name is no local file. */
   readonly path: string | null;
   /** The same with symbolic links resolved as far as they exist; what a gate judges and what is opened. */
   readonly realPath: string | null;
@@ -78,7 +78,10 @@ function local(filename: string, absolute: string | null, protocol: string | nul
     // No file system has a name with a NUL in it; JSON can write one.
     return { filename, path: null, realPath: null, protocol };
   }
-  return { filename, path: absolute, realPath: realPath(absolute), protocol };
+  const target = realPath(absolute);
+  // `a/../b` is not `b` when `a` is a symbolic link.
+  const short = path.normalize(absolute);
+  return { filename, protocol, path: absolute.includes('..') && realPath(short) !== target ? target : short, realPath: target };
 }
 
 /** The folder part of a name, with its last slash, as it stands; empty for a bare name. */
@@ -87,10 +90,7 @@ function folderOf(filename: string): string {
   return filename.slice(0, slash + 1);
 }
 
-/** Not `path.resolve`: `a/../b` is not `b` when `a` is a symbolic link; only what cannot be a link is shortened. */
+/** Only put together: what `..` leads to is for `local` to find out. */
 function against(folder: string, name: string): string {
-  if (path.isAbsolute(name)) {
-    return name;
-  }
-  return name.includes('..') || folder.includes('..') ? `${folder}${path.sep}${name}` : path.join(folder, name);
+  return path.isAbsolute(name) ? name : folder.endsWith(path.sep) ? folder + name : folder + path.sep + name;
 }
