@@ -8,7 +8,7 @@ import { zstdFrame } from './zstdFrame';
  * in its last sector belongs to others.
  */
 
-/** QEMU's deflate window: 4 KiB. A stream that reaches further back is broken to it, and so it is here. */
+/** QEMU's deflate window: 4 KiB. A decoder that has the whole cluster before it follows a stream that reaches further back, too. */
 const WINDOW_BITS = 12;
 /** More than one byte of deflate input can grow to; what a decoder may overshoot before it is stopped. */
 const SLACK = 64 * 1024;
