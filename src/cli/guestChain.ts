@@ -25,6 +25,8 @@ export async function openGuestChain(image: ImageArgument, follow: Follow, conte
     currentFolder,
     format: image.format === 'file' ? 'raw' : image.format,
     gate: followGate(follow),
+    // Who else uses the files is found out when they are locked.
+    locks: null,
   });
   try {
     for (const layer of chain.layers) {

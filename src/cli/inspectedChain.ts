@@ -23,6 +23,8 @@ export async function withInspector<T>(
     currentFolder: process.cwd(),
     format: image.format === 'file' ? 'raw' : image.format,
     gate: followGate(follow),
+    // Who else uses the files is found out when they are locked.
+    locks: null,
   });
   try {
     if (!image.forceShare) {

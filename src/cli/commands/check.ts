@@ -82,6 +82,8 @@ async function openForCheck(image: ImageArgument, follow: Follow): Promise<Opene
     currentFolder: process.cwd(),
     format: image.format === 'file' ? 'raw' : image.format,
     gate: followGate(follow),
+    // Who else uses the files is found out when they are locked.
+    locks: null,
   });
   try {
     const own = chain.layers.slice(0, 1);

@@ -79,15 +79,24 @@ interface NativeLocks {
 
 let loaded: NativeLocks | null | undefined;
 
-/** Null where the package has no build for the processor: locks are then tested but not held. */
+/**
+ * Null where the package has no build for the processor: locks are then tested but not held. Its own loader tries many places and takes
+ * several milliseconds, which a command line feels; so its build for this system is tried first.
+ */
 function nativeLocks(): NativeLocks | null {
   if (loaded === undefined) {
-    try {
-      loaded = createRequire(__filename)('fs-native-extensions') as NativeLocks;
-    } catch {
-      // An optional native module; see above.
-      loaded = null;
-    }
+    const require = createRequire(__filename);
+    const direct = `fs-native-extensions/prebuilds/linux-${process.arch}/fs-native-extensions.node`;
+    loaded = load(require, direct) ?? load(require, 'fs-native-extensions');
   }
   return loaded;
+}
+
+function load(require: NodeJS.Require, module: string): NativeLocks | null {
+  try {
+    return require(module) as NativeLocks;
+  } catch {
+    // An optional native module; see above.
+    return null;
+  }
 }
