@@ -116,11 +116,16 @@ function whatIsWrong(entry: Decoded<(typeof BITMAP_DIRECTORY_ENTRY.fields)[numbe
   if (entry.number('name_size') > MAX_NAME_BYTES) {
     return `its name of ${entry.number('name_size')} bytes is too long`;
   }
-  const size = (image.metadata.header.bigint('size') / 512n) * 512n;
-  if ((flags & IN_USE) === 0 && size > (BigInt(bytes) * 8n) << BigInt(granularityBits)) {
-    return 'its table is too small for the disk';
+  if ((flags & IN_USE) !== 0) {
+    return null;
   }
-  return null;
+  const size = (image.metadata.header.bigint('size') / 512n) * 512n;
+  const wanted = divideUp(divideUp(divideUp(size, 1n << BigInt(granularityBits)), 64n) * 8n, BigInt(clusterSize));
+  return size > 0n && wanted !== BigInt(tableEntries) ? `its table has ${tableEntries} entries; the disk needs ${wanted}` : null;
+}
+
+function divideUp(value: bigint, by: bigint): bigint {
+  return (value + by - 1n) / by;
 }
 
 /** Whether every entry is well formed; QEMU does not look at any cluster of a bitmap whose table has one that is not. */

@@ -58,6 +58,11 @@ export class L2Walk {
     return this.complete;
   }
 
+  /** The next walk meets the L1 entries again. */
+  startOver(): void {
+    this.complete = false;
+  }
+
   /** @throws EngineError `cancelled` */
   async walk(visitor: L2Visitor): Promise<void> {
     if (this.complete) {

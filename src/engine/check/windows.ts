@@ -50,6 +50,10 @@ export async function checkWindows(context: CheckContext, sizes: WindowSizes): P
       first = window.end;
     } else {
       rollBack(context, before);
+      if (window.isFirst) {
+        // What was found in L1 entries is forgotten too.
+        context.walk.startOver();
+      }
       dense = true;
     }
   }
