@@ -59,6 +59,8 @@ export function fileError(file: string, doing: string, cause: unknown): EngineEr
   switch (code) {
     case 'ENOENT':
       return new EngineError('file.notFound', `Could not open '${file}': No such file or directory`, { file }, cause);
+    case 'ENOTDIR':
+      return new EngineError('file.notFound', `Could not open '${file}': Not a directory`, { file }, cause);
     case 'EACCES':
     case 'EPERM':
       return new EngineError('file.notAccessible', `Could not open '${file}': Permission denied`, { file }, cause);

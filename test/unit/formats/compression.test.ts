@@ -9,7 +9,17 @@ const CLUSTER = 65536;
 /** Something between text and noise. */
 function contents(length: number, seed = 1): Buffer {
   const random = new Random(seed);
-  return Buffer.from(Array.from({ length }, () => (random.chance(0.8) ? 0x41 + random.below(4) : random.below(256))));
+  const bytes = Buffer.alloc(length);
+  for (let index = 0; index < length; index++) {
+    const bits = random.bits();
+    bytes[index] = bits % 5 === 0 ? bits >>> 8 : 0x41 + (bits & 3);
+  }
+  return bytes;
+}
+
+/** `toEqual` looks at each of two million elements. */
+function expectBytes(actual: Uint8Array | null, expected: Buffer): void {
+  expect(actual && expected.equals(actual)).toBe(true);
 }
 
 const noise = contents(300, 77);
@@ -19,7 +29,7 @@ describe('deflate', () => {
   test.each([512, 4096, CLUSTER, 2 ** 21])('a cluster of %i bytes, with others behind it', (size) => {
     const bytes = contents(size);
     const input = Buffer.concat([deflate(bytes), noise]);
-    expect(decompressCluster('zlib', input, size)).toEqual(bytes);
+    expectBytes(decompressCluster('zlib', input, size), bytes);
   });
 
   test('too little', () => {
@@ -30,10 +40,10 @@ describe('deflate', () => {
 
   test('a stream that goes on is cut at the cluster, however far it would expand', () => {
     const bytes = contents(CLUSTER);
-    expect(decompressCluster('zlib', deflate(Buffer.concat([bytes, contents(100_000, 2)])), CLUSTER)).toEqual(bytes);
+    expectBytes(decompressCluster('zlib', deflate(Buffer.concat([bytes, contents(100_000, 2)])), CLUSTER), bytes);
     const bomb = deflate(Buffer.alloc(512 * 1024 * 1024));
     const before = process.memoryUsage().rss;
-    expect(decompressCluster('zlib', bomb, CLUSTER)).toEqual(Buffer.alloc(CLUSTER));
+    expectBytes(decompressCluster('zlib', bomb, CLUSTER), Buffer.alloc(CLUSTER));
     expect(process.memoryUsage().rss - before).toBeLessThan(64 * 1024 * 1024);
   });
 
@@ -45,12 +55,12 @@ describe('deflate', () => {
       Buffer.from([7, 7, 7]),
     ]);
     expect(() => zlib.inflateRawSync(open)).toThrow();
-    expect(decompressCluster('zlib', open, CLUSTER)).toEqual(bytes);
+    expectBytes(decompressCluster('zlib', open, CLUSTER), bytes);
   });
 
   test('a stream that reaches further back than QEMU’s writer does is followed, as by QEMU’s reader', () => {
     const wide = Buffer.concat([contents(8192, 3), contents(8192, 3), Buffer.alloc(CLUSTER - 16_384)]);
-    expect(decompressCluster('zlib', deflate(wide, 15), CLUSTER)).toEqual(wide);
+    expectBytes(decompressCluster('zlib', deflate(wide, 15), CLUSTER), wide);
   });
 });
 
@@ -62,7 +72,7 @@ describe('zstd', () => {
     const frame = compress(bytes);
     const input = Buffer.concat([frame, noise]);
     expect(zstdFrame(input)?.length).toBe(frame.length);
-    expect(decompressCluster('zstd', input, size)).toEqual(bytes);
+    expectBytes(decompressCluster('zstd', input, size), bytes);
   });
 
   test('runs, raw blocks, checksums', () => {
@@ -70,7 +80,7 @@ describe('zstd', () => {
     const random = Buffer.from(Array.from({ length: CLUSTER }, (_, index) => (index * 2654435761) >>> 13).map((value) => value & 0xff));
     for (const bytes of [Buffer.alloc(CLUSTER), Buffer.alloc(CLUSTER, 7), random, contents(CLUSTER)]) {
       for (const params of [{}, { [ZSTD_c_checksumFlag]: 1 }, { [ZSTD_c_contentSizeFlag]: 0 }]) {
-        expect(decompressCluster('zstd', Buffer.concat([compress(bytes, params), noise]), CLUSTER)).toEqual(bytes);
+        expectBytes(decompressCluster('zstd', Buffer.concat([compress(bytes, params), noise]), CLUSTER), bytes);
       }
     }
   });
@@ -78,7 +88,7 @@ describe('zstd', () => {
   test('frame after frame', () => {
     const bytes = contents(CLUSTER);
     const frames = [bytes.subarray(0, 10_000), bytes.subarray(10_000)].map((part) => compress(part));
-    expect(decompressCluster('zstd', Buffer.concat([...frames, noise]), CLUSTER)).toEqual(bytes);
+    expectBytes(decompressCluster('zstd', Buffer.concat([...frames, noise]), CLUSTER), bytes);
   });
 
   test('too little, too much, cut, and none', () => {
@@ -96,7 +106,7 @@ describe('zstd', () => {
     const { windowByte = -1 } = zstdFrame(frame) ?? {};
     expect(windowByte).toBeGreaterThan(0);
     frame[windowByte] = 0xff;
-    expect(decompressCluster('zstd', frame, CLUSTER)).toEqual(bytes);
+    expectBytes(decompressCluster('zstd', frame, CLUSTER), bytes);
   });
 });
 
