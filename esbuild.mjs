@@ -19,6 +19,15 @@ const { values: options } = parseArgs({
 /** Loaded at run time, when first needed, from the node_modules beside dist/. */
 const NATIVE = ['fs-native-extensions', 'koffi'];
 
+/** A bundle that awaits at its top level, with what the engine's code expects of a CommonJS one. */
+const MODULE = /** @type {const} */ ({
+  format: 'esm',
+  outExtension: { '.js': '.mjs' },
+  banner: {
+    js: "import { createRequire as bundleRequire } from 'node:module'; const require = bundleRequire(import.meta.url), __filename = import.meta.filename, __dirname = import.meta.dirname;",
+  },
+});
+
 /** Used by test bundles from the project's own node_modules. */
 const TEST_TOOLS = ['mocha', 'playwright-core', 'axe-core'];
 
@@ -73,7 +82,7 @@ if (!options.product) {
   bundles.push(
     { outdir: 'dist/test/host', entryPoints: { index: 'test/host/index.ts', ...(await testFiles('test/host')) }, settings },
     { outdir: 'dist/test/e2e', entryPoints: { index: 'test/e2e/index.ts', ...(await testFiles('test/e2e')) }, settings },
-    { outdir: 'dist/test/bench', entryPoints: { main: 'test/bench/main.ts' }, settings },
+    { outdir: 'dist/test/bench', entryPoints: { main: 'test/bench/main.ts' }, settings: { ...settings, ...MODULE } },
   );
 }
 
@@ -110,7 +119,7 @@ function scriptsStayOutside() {
  * @param {Set<string>} outputs
  */
 async function removeStale(outputs) {
-  for await (const file of glob('dist/**/*.{js,map,css}')) {
+  for await (const file of glob('dist/**/*.{js,mjs,map,css}')) {
     const path = file.replaceAll('\\', '/');
     if (!outputs.has(path) && !(options.product && path.startsWith('dist/test/'))) {
       await rm(file);

@@ -15,7 +15,7 @@ try {
   await installSystemTools({ oracles: true, browser: true }, say);
   say('Building');
   await build({ tests: true });
-  const { code } = await run(NODE, ['dist/test/bench/main.js', ...process.argv.slice(2)], { cwd: ROOT });
+  const { code } = await run(NODE, ['--enable-source-maps', 'dist/test/bench/main.mjs', ...process.argv.slice(2)], { cwd: ROOT });
   process.exitCode = code;
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);
