@@ -26,7 +26,7 @@ import type { Inspected } from './inspector/cluster-inspector';
 import './map/map-tab';
 import type { MapTarget } from './map/map-tab';
 import './overview/overview-tab';
-import { isAbort, problemOf, type Problem } from './problem';
+import { isCancelled, problemOf, type Problem } from './problem';
 import './snapshots/snapshots-tab';
 import { History } from './state/history';
 import { restored, START, TABS, type Kept } from './state/kept';
@@ -236,7 +236,7 @@ export class ChainscopeApp extends LitElement implements HostEvents {
   }
 
   private askOverview(): Promise<void> {
-    return this.overview.ask((options) => this.host.request('overview', null, options));
+    return this.overview.ask((options) => this.host.call('overview', null, options));
   }
 
   /* What the shell says. */
@@ -355,7 +355,7 @@ export class ChainscopeApp extends LitElement implements HostEvents {
   /** The hex view shows the file: a guest offset is there when this image's own layer supplies it. */
   private async aimHexAtGuest(guestOffset: number): Promise<boolean> {
     try {
-      const { layers } = await this.host.request('locate', { address: hex(guestOffset), space: 'guest' });
+      const { layers } = await this.host.call('locate', { address: hex(guestOffset), space: 'guest' });
       const own = layers.find(({ depth, hostOffset }) => depth === 0 && hostOffset !== null);
       const hostOffset = own?.hostOffset ?? null;
       if (hostOffset === null) {
@@ -364,7 +364,7 @@ export class ChainscopeApp extends LitElement implements HostEvents {
       this.hexTarget = { hostOffset, length: 1 };
       return true;
     } catch (error) {
-      if (!isAbort(error)) {
+      if (!isCancelled(error)) {
         this.failure = problemOf(error);
       }
       return false;
@@ -457,7 +457,7 @@ export class ChainscopeApp extends LitElement implements HostEvents {
     try {
       await what;
     } catch (error) {
-      if (!isAbort(error)) {
+      if (!isCancelled(error)) {
         this.failure = problemOf(error);
       }
     }
@@ -510,7 +510,11 @@ export class ChainscopeApp extends LitElement implements HostEvents {
         ${
           this.located === null
             ? nothing
-            : html`<translation-strip .location=${this.located} @close=${() => (this.located = null)}></translation-strip>`
+            : html`<translation-strip
+                .location=${this.located}
+                .path=${overview?.path ?? ''}
+                @close=${() => (this.located = null)}
+              ></translation-strip>`
         }
         <div class="notices">${this.renderNotices(overview)}</div>
         <tab-bar
@@ -527,6 +531,7 @@ export class ChainscopeApp extends LitElement implements HostEvents {
             : html`<cluster-inspector
                 .source=${this.host}
                 .inspected=${this.inspected}
+                .path=${overview.path}
                 .view=${this.kept.view}
                 .generation=${this.generation}
                 @close=${() => this.closeInspector()}

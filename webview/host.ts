@@ -1,24 +1,9 @@
 import type { CheckReport } from '../src/protocol/check';
-import type { ImageMethod, ImageRequests, Progress } from '../src/protocol/engine';
+import type { ImageClient } from '../src/protocol/imageClient';
 import type { Place } from '../src/protocol/place';
 import type { ViewState } from '../src/protocol/webview';
 
 /* What the page knows of the world outside: the shell and, through it, the engine's session on this image. */
-
-export interface RequestOptions {
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((progress: Progress) => void) | undefined;
-}
-
-/** Asks the engine about this image. */
-export interface ImageSource {
-  /** @throws HostError; a cancelled request rejects with an AbortError */
-  request<M extends ImageMethod>(
-    method: M,
-    params: ImageRequests[M]['params'],
-    options?: RequestOptions,
-  ): Promise<ImageRequests[M]['result']>;
-}
 
 /** What the shell tells the page without being asked. */
 export interface HostEvents {
@@ -34,7 +19,8 @@ export interface Greeting {
   readonly inUse: string | null;
 }
 
-export interface EditorHost extends ImageSource {
+/** All calls reject with CallError. */
+export interface EditorHost extends ImageClient {
   /** Says that the page listens. Events come only to `events`, from then on. */
   ready(events: HostEvents): Promise<Greeting>;
   copyText(text: string, what: string): Promise<void>;

@@ -1,33 +1,19 @@
-/* What went wrong, as the page shows it. */
+import type { WireError } from '../src/protocol/engine';
+import { CallError, INTERNAL, plainError } from '../src/protocol/imageClient';
 
-export interface Problem {
-  readonly message: string;
-  readonly remedy: string | null;
-  /** The engine's stable code, or `page` when the fault lies on this side. */
-  readonly code: string;
-  readonly hostOffset: number | null;
-}
+/** What went wrong, as the page shows it. */
+export type Problem = WireError;
 
-/** A request that the engine or the shell answered with an error. */
-export class HostError extends Error {
-  override readonly name = 'HostError';
-  readonly problem: Problem;
-
-  constructor(problem: Problem) {
-    super(problem.message);
-    this.problem = problem;
-  }
-}
-
-export function isAbort(error: unknown): boolean {
-  return (
-    (error instanceof DOMException && error.name === 'AbortError') || (error instanceof HostError && error.problem.code === 'cancelled')
-  );
+/** Whether a call was given up, by this page or by whom it asked: nothing to show. */
+export function isCancelled(error: unknown): boolean {
+  return error instanceof CallError && error.code === 'cancelled';
 }
 
 export function problemOf(error: unknown): Problem {
-  if (error instanceof HostError) {
-    return error.problem;
-  }
-  return { message: error instanceof Error ? error.message : String(error), remedy: null, code: 'page', hostOffset: null };
+  return error instanceof CallError ? error.wire : plainError(INTERNAL, error instanceof Error ? error.message : String(error)).wire;
+}
+
+/** A sentence about what the person did on this page. */
+export function hint(message: string): Problem {
+  return plainError('request.invalid', message).wire;
 }

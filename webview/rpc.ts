@@ -1,20 +1,10 @@
-import {
-  AbstractMessageReader,
-  AbstractMessageWriter,
-  CancellationTokenSource,
-  createMessageConnection,
-  ResponseError,
-  type DataCallback,
-  type Disposable,
-  type Message,
-  type MessageConnection,
-  type MessageWriter,
-} from 'vscode-jsonrpc/browser';
-import { progressType, type ImageMethod, type ImageRequests } from '../src/protocol/engine';
+import { CancellationTokenSource, createMessageConnection, ResponseError, type MessageConnection } from 'vscode-jsonrpc/browser';
+import { progressType, type ImageMethod, type ImageRequests, type WireError } from '../src/protocol/engine';
+import { CallError, INTERNAL, plainError, type CallOptions } from '../src/protocol/imageClient';
 import type { Place } from '../src/protocol/place';
+import { PortReader, PortWriter, type PostPort } from '../src/protocol/portTransport';
 import { checkProgress, copyText, goTo, openFile, reload, runCommand, showReport, viewCall, viewReady } from '../src/protocol/webview';
-import type { EditorHost, Greeting, HostEvents, RequestOptions } from './host';
-import { HostError, type Problem } from './problem';
+import type { EditorHost, Greeting, HostEvents } from './host';
 
 /** What VS Code gives a webview's page, once. */
 interface VsCodeApi {
@@ -25,40 +15,6 @@ interface VsCodeApi {
 
 declare function acquireVsCodeApi(): VsCodeApi;
 
-/** JSON-RPC's code for a request that was cancelled. */
-const REQUEST_CANCELLED = -32_800;
-
-class ShellReader extends AbstractMessageReader {
-  override listen(callback: DataCallback): Disposable {
-    const listener = ({ data }: MessageEvent<unknown>) => {
-      if (isMessage(data)) {
-        callback(data);
-      }
-    };
-    window.addEventListener('message', listener);
-    return { dispose: () => window.removeEventListener('message', listener) };
-  }
-}
-
-class ShellWriter extends AbstractMessageWriter implements MessageWriter {
-  private readonly api: VsCodeApi;
-
-  constructor(api: VsCodeApi) {
-    super();
-    this.api = api;
-  }
-
-  // Typed arrays travel as such: VS Code clones what is posted.
-  write(message: Message): Promise<void> {
-    this.api.postMessage(message);
-    return Promise.resolve();
-  }
-
-  end(): void {
-    // The page ends with its window; nothing is left open.
-  }
-}
-
 /** The shell behind the page's message port. */
 class Shell implements EditorHost {
   private readonly api: VsCodeApi;
@@ -67,7 +23,8 @@ class Shell implements EditorHost {
 
   constructor(api: VsCodeApi) {
     this.api = api;
-    this.connection = createMessageConnection(new ShellReader(), new ShellWriter(api));
+    const port = portOf(api);
+    this.connection = createMessageConnection(new PortReader(port), new PortWriter(port, { transferResults: false }));
   }
 
   async ready(events: HostEvents): Promise<Greeting> {
@@ -76,27 +33,34 @@ class Shell implements EditorHost {
     this.connection.onNotification(checkProgress, (progress) => events.checkProgress(progress));
     this.connection.onNotification(reload, (change) => events.reload(change));
     this.connection.listen();
-    return await this.answered(this.connection.sendRequest(viewReady, null));
+    return await answered(this.connection.sendRequest(viewReady, null));
   }
 
-  async request<M extends ImageMethod>(
+  async call<M extends ImageMethod>(
     method: M,
     params: ImageRequests[M]['params'],
-    { signal, onProgress }: RequestOptions = {},
+    { signal, onProgress }: CallOptions = {},
   ): Promise<ImageRequests[M]['result']> {
-    signal?.throwIfAborted();
+    if (signal?.aborted === true) {
+      throw cancelled();
+    }
     const cancellation = new CancellationTokenSource();
-    const abort = () => cancellation.cancel();
-    signal?.addEventListener('abort', abort, { once: true });
     const progressToken = onProgress === undefined ? null : `progress-${String(++this.progressTokens)}`;
     const listener =
       onProgress === undefined || progressToken === null ? null : this.connection.onProgress(progressType, progressToken, onProgress);
+    const answer = this.connection.sendRequest(viewCall, { method, params, progressToken }, cancellation.token);
+    // Given up means given up at once, however long the engine takes to notice.
+    let abort = (): void => undefined;
+    const aborted = new Promise<never>((_, reject) => {
+      abort = () => {
+        cancellation.cancel();
+        reject(cancelled());
+      };
+    });
+    signal?.addEventListener('abort', abort, { once: true });
     try {
-      const call = { method, params, progressToken };
-      return await this.answered<ImageRequests[M]['result']>(this.connection.sendRequest(viewCall, call, cancellation.token));
-    } catch (error) {
-      signal?.throwIfAborted();
-      throw error;
+      // The wire's type is the union over all methods; the engine answers each with its own.
+      return await answered(Promise.race([answer, aborted]));
     } finally {
       signal?.removeEventListener('abort', abort);
       listener?.dispose();
@@ -105,15 +69,15 @@ class Shell implements EditorHost {
   }
 
   async copyText(text: string, what: string): Promise<void> {
-    await this.answered(this.connection.sendRequest(copyText, { text, what }));
+    await answered(this.connection.sendRequest(copyText, { text, what }));
   }
 
   async openFile(path: string, place: Place | null): Promise<void> {
-    await this.answered(this.connection.sendRequest(openFile, { path, place }));
+    await answered(this.connection.sendRequest(openFile, { path, place }));
   }
 
   async runCommand(command: string): Promise<void> {
-    await this.answered(this.connection.sendRequest(runCommand, { command }));
+    await answered(this.connection.sendRequest(runCommand, { command }));
   }
 
   savedState(): unknown {
@@ -123,38 +87,38 @@ class Shell implements EditorHost {
   saveState(state: unknown): void {
     this.api.setState(state);
   }
-
-  private async answered<T>(answer: Promise<unknown>): Promise<T> {
-    try {
-      return (await answer) as T;
-    } catch (error) {
-      if (error instanceof ResponseError) {
-        if (error.code === REQUEST_CANCELLED) {
-          throw new DOMException('Cancelled.', 'AbortError');
-        }
-        throw new HostError(problemIn(error));
-      }
-      throw error;
-    }
-  }
 }
 
-/** The engine's error inside of JSON-RPC's. */
-function problemIn({ message, data }: ResponseError<unknown>): Problem {
-  if (typeof data !== 'object' || data === null) {
-    return { message, remedy: null, code: 'page', hostOffset: null };
-  }
-  const { code, remedy, hostOffset } = data as { code?: unknown; remedy?: unknown; hostOffset?: unknown };
+/** VS Code clones what is posted; buffers are not moved. */
+function portOf(api: VsCodeApi): PostPort {
   return {
-    message,
-    remedy: typeof remedy === 'string' ? remedy : null,
-    code: typeof code === 'string' ? code : 'page',
-    hostOffset: typeof hostOffset === 'number' ? hostOffset : null,
+    postMessage: (message) => api.postMessage(message),
+    onMessage: (listener) => {
+      const receive = ({ data }: MessageEvent<unknown>) => listener(data);
+      window.addEventListener('message', receive);
+      return { dispose: () => window.removeEventListener('message', receive) };
+    },
   };
 }
 
-function isMessage(value: unknown): value is Message {
-  return typeof value === 'object' && value !== null && 'jsonrpc' in value && value.jsonrpc === '2.0';
+function cancelled(): CallError {
+  return plainError('cancelled', 'Cancelled.');
+}
+
+/** Waits for an answer; an error is made what it was on the other side. */
+async function answered<T>(answer: Promise<unknown>): Promise<T> {
+  try {
+    return (await answer) as T;
+  } catch (error) {
+    if (error instanceof ResponseError) {
+      throw isWireError(error.data) ? new CallError(error.data, error) : plainError(INTERNAL, error.message);
+    }
+    throw error;
+  }
+}
+
+function isWireError(data: unknown): data is WireError {
+  return typeof data === 'object' && data !== null && 'code' in data && 'message' in data;
 }
 
 /** Connects the page to the shell that made it. */

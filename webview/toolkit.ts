@@ -2,6 +2,7 @@
  * The only door to @vscode/webview-ui-toolkit. Upstream is archived; the day it is replaced, this file is. Its panels are not taken: they
  * place their tabs by style attributes, which the page's content security policy forbids.
  */
+import { endFocusVisibleTest } from './focus-visible';
 import {
   provideVSCodeDesignSystem,
   vsCodeBadge,
@@ -10,6 +11,8 @@ import {
   vsCodeProgressRing,
   vsCodeTextField,
 } from '@vscode/webview-ui-toolkit';
+
+endFocusVisibleTest();
 
 /** Defines `vscode-badge`, `vscode-button`, `vscode-checkbox`, `vscode-progress-ring` and `vscode-text-field`. */
 export function registerToolkit(): void {

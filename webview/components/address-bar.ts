@@ -2,7 +2,7 @@ import { css, html, LitElement, nothing, type TemplateResult } from 'lit';
 import type { Location } from '../../src/protocol/inspect';
 import { send } from '../events';
 import { visible } from '../format/text';
-import type { ImageSource } from '../host';
+import type { ImageClient } from '../../src/protocol/imageClient';
 import { Loader } from '../state/loader';
 import { fieldOf, type TextFieldElement } from '../toolkit';
 import { icon } from './icons';
@@ -18,7 +18,7 @@ export class AddressBar extends LitElement {
     canGoForward: { type: Boolean },
   };
 
-  declare source: ImageSource;
+  declare source: ImageClient;
   /** What a plain number means. */
   declare space: 'guest' | 'host';
   declare canGoBack: boolean;
@@ -85,7 +85,7 @@ export class AddressBar extends LitElement {
       return;
     }
     const { space } = this;
-    await this.answer.ask((options) => this.source.request('locate', { address, space }, options));
+    await this.answer.ask((options) => this.source.call('locate', { address, space }, options));
     if (this.answer.problem === null && !this.answer.cancelled && this.answer.value !== null) {
       this.dispatchEvent(new CustomEvent<Location>('located', { detail: this.answer.value }));
     }

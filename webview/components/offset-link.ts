@@ -14,6 +14,7 @@ export class OffsetLink extends LitElement {
     text: {},
     tab: {},
     inGrid: { type: Boolean, attribute: 'in-grid' },
+    quiet: { type: Boolean, reflect: true },
   };
 
   declare place: Place;
@@ -22,6 +23,8 @@ export class OffsetLink extends LitElement {
   declare tab: EditorTab | null;
   /** A cell of a grid: the grid has the focus and passes Enter on. */
   declare inGrid: boolean;
+  /** Looks like the text around it until it is pointed at: where nearly everything is a link. */
+  declare quiet: boolean;
 
   static override styles = [
     base,
@@ -40,6 +43,10 @@ export class OffsetLink extends LitElement {
       button:focus-visible {
         outline-offset: 0;
       }
+
+      :host([quiet]) button:not(:hover) {
+        color: inherit;
+      }
     `,
   ];
 
@@ -48,6 +55,7 @@ export class OffsetLink extends LitElement {
     this.text = null;
     this.tab = null;
     this.inGrid = false;
+    this.quiet = false;
     this.addEventListener('contextmenu', (event) => {
       event.preventDefault();
       event.stopPropagation();
@@ -109,10 +117,11 @@ interface LinkOptions {
   readonly text?: string;
   readonly tab?: EditorTab;
   readonly inGrid?: boolean;
+  readonly quiet?: boolean;
 }
 
-export function placeLink(place: Place, { text, tab, inGrid = false }: LinkOptions = {}): TemplateResult {
-  return html`<offset-link .place=${place} .text=${text ?? null} .tab=${tab ?? null} ?in-grid=${inGrid}></offset-link>`;
+export function placeLink(place: Place, { text, tab, inGrid = false, quiet = false }: LinkOptions = {}): TemplateResult {
+  return html`<offset-link .place=${place} .text=${text ?? null} .tab=${tab ?? null} ?in-grid=${inGrid} ?quiet=${quiet}></offset-link>`;
 }
 
 /** A link to a byte of the file. */

@@ -26,7 +26,7 @@ export class StructurePanel extends LitElement {
   /** The file it stands in, for the commands that one can copy. */
   declare path: string;
   declare expanded: boolean;
-  /** Names of fields that differ since the image was last read. */
+  /** What differs since the image was last read: `structure id` when it is new, or `structure id.field`. */
   declare changed: ReadonlySet<string>;
 
   static override styles = [
@@ -117,6 +117,10 @@ export class StructurePanel extends LitElement {
         min-width: 12ch;
         max-width: 25ch;
         color: var(--vscode-descriptionForeground);
+      }
+
+      td.raw.short {
+        white-space: nowrap;
       }
 
       td.value {
@@ -265,13 +269,13 @@ export class StructurePanel extends LitElement {
   private renderField(field: FieldView): TemplateResult {
     const problem = field.problem;
     const relative = field.hostOffset - this.structure.hostOffset;
-    const changed = this.changed.has(field.name) || this.changed.has(`${this.structure.id}.${field.name}`);
+    const changed = this.changed.has(this.structure.id) || this.changed.has(`${this.structure.id}.${field.name}`);
     return html`<tr class=${classMap({ problem: problem !== null, changed })}>
       <td class="name" title=${field.meaning}>${visible(field.name)}</td>
       <td class="offset" title=${`Byte ${relative} of the ${this.structure.title}, ${counted(field.length, 'byte')} long`}>
         ${placeLink({ kind: 'host', hostOffset: field.hostOffset, length: field.length }, { text: hex(field.hostOffset) })}
       </td>
-      <td class="raw" title=${spacedHex(field.rawHex)}>${spacedHex(shortened(field.rawHex))}</td>
+      <td class=${field.length <= 8 ? 'raw short' : 'raw'} title=${spacedHex(field.rawHex)}>${spacedHex(shortened(field.rawHex))}</td>
       <td class="value">
         ${field.place === null ? visible(field.value) : placeLink(field.place, { text: visible(field.value) })}
         ${field.bits.length === 0 ? nothing : renderBits(field)}

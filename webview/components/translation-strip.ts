@@ -12,9 +12,11 @@ import { base } from './styles';
 
 /** What an address is in both spaces and in every layer of the chain. */
 export class TranslationStrip extends LitElement {
-  static override properties = { location: { attribute: false } };
+  static override properties = { location: { attribute: false }, path: {} };
 
   declare location: Location;
+  /** The image on the page. */
+  declare path: string;
 
   static override styles = [
     base,
@@ -94,7 +96,7 @@ export class TranslationStrip extends LitElement {
                 }</span
               >`
         }
-        ${layers.map((layer) => renderLayer(layer))}
+        ${layers.map((layer) => renderLayer(layer, this.path))}
         <button type="button" class="link" @click=${() => send(this, 'cs-inspect', { space, offset })}>Inspect cluster</button>
       </div>
       <button
@@ -109,13 +111,13 @@ export class TranslationStrip extends LitElement {
   }
 }
 
-function renderLayer(layer: LayerTranslation): TemplateResult {
+function renderLayer(layer: LayerTranslation, imagePath: string): TemplateResult {
   const { depth, path, class: kind, supplies } = layer;
   const title = `${visible(path)}, layer ${grouped(depth)}${supplies ? ': the guest reads from here' : ''}`;
   return html`<span class="part layer ${supplies ? 'supplies' : ''}" title=${title}>
     <class-swatch .classId=${kind}></class-swatch><span class="name">${visible(baseName(path))}</span>
     <span>${lookOf(kind, 0).label.toLowerCase()}</span>
-    ${layerOffset(layer)} ${supplies ? html`<span class="hidden-text">(supplies)</span>` : nothing}
+    ${layerOffset(layer, imagePath)} ${supplies ? html`<span class="hidden-text">(supplies)</span>` : nothing}
   </span>`;
 }
 

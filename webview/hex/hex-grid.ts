@@ -9,7 +9,7 @@ import { base } from '../components/styles';
 import { asciiByte, hexByte } from '../format/bytes';
 import { exactly, hex, size } from '../format/numbers';
 import { visible } from '../format/text';
-import type { ImageSource } from '../host';
+import type { ImageClient } from '../../src/protocol/imageClient';
 import { HOST_CLASSES } from '../map/classes';
 import { HexPages } from './hex-pages';
 import { cursorAfterKey, isSelected, movedTo, type HexSelection } from './selection';
@@ -25,7 +25,7 @@ export class HexGrid extends LitElement {
     selection: { attribute: false },
   };
 
-  declare source: ImageSource;
+  declare source: ImageClient;
   declare fileSize: number;
   declare generation: number;
   declare selection: HexSelection;
@@ -146,6 +146,7 @@ export class HexGrid extends LitElement {
       }
 
       .region {
+        white-space: nowrap;
         font-family: var(--vscode-font-family);
         font-size: var(--vscode-font-size);
         padding-inline-end: 12px;
@@ -188,7 +189,7 @@ export class HexGrid extends LitElement {
       this.pages?.dispose();
       this.pages = new HexPages(
         this.fileSize,
-        (hostOffset, length, signal) => this.source.request('hex', { hostOffset, length }, { signal }),
+        (hostOffset, length, signal) => this.source.call('hex', { hostOffset, length }, { signal }),
         () => {
           this.requestUpdate();
           this.dispatchEvent(new Event('bytes'));

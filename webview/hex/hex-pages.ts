@@ -1,5 +1,5 @@
 import type { HexPage, Region } from '../../src/protocol/inspect';
-import { isAbort, problemOf, type Problem } from '../problem';
+import { isCancelled, problemOf, type Problem } from '../problem';
 
 export const PAGE_BYTES = 4096;
 const PAGES_KEPT = 128;
@@ -99,7 +99,7 @@ export class HexPages {
       if (this.running.get(page) !== controller) {
         return;
       }
-      if (!isAbort(error)) {
+      if (!isCancelled(error)) {
         this.failure = problemOf(error);
       }
     }

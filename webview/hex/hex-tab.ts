@@ -12,7 +12,7 @@ import { asJson, readCommand } from '../format/copies';
 import { counted, exactly, hex, percent, size } from '../format/numbers';
 import { parseOffset } from '../format/offsets';
 import { visible } from '../format/text';
-import type { ImageSource } from '../host';
+import type { ImageClient } from '../../src/protocol/imageClient';
 import { problemOf } from '../problem';
 import { Loader } from '../state/loader';
 import { fieldOf } from '../toolkit';
@@ -47,7 +47,7 @@ export class HexTab extends LitElement {
     message: { state: true },
   };
 
-  declare source: ImageSource;
+  declare source: ImageClient;
   declare overview: Overview;
   declare target: HexTarget | null;
   /** Where to begin when no link leads here. */
@@ -197,8 +197,8 @@ export class HexTab extends LitElement {
     this.message = null;
     const from = this.selection.cursor + 1;
     await this.search.ask(async (options) => {
-      const after = await this.source.request('findBytes', { pattern, from }, options);
-      return after ?? (await this.source.request('findBytes', { pattern, from: 0 }, options));
+      const after = await this.source.call('findBytes', { pattern, from }, options);
+      return after ?? (await this.source.call('findBytes', { pattern, from: 0 }, options));
     });
     const { value: found, problem, cancelled } = this.search;
     if (problem !== null) {
@@ -224,7 +224,7 @@ export class HexTab extends LitElement {
     const bytes = new Uint8Array(length);
     const first = firstOf(this.selection);
     for (let at = 0; at < length; at += COPY_CHUNK) {
-      const chunk = await this.source.request('hex', { hostOffset: first + at, length: Math.min(COPY_CHUNK, length - at) });
+      const chunk = await this.source.call('hex', { hostOffset: first + at, length: Math.min(COPY_CHUNK, length - at) });
       bytes.set(chunk.bytes.subarray(0, length - at), at);
     }
     return bytes;

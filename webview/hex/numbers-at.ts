@@ -5,15 +5,12 @@ export interface NumberReading {
   readonly value: string;
 }
 
-/** What the bytes from the cursor on are as numbers; qcow2 is big-endian, QED and VMDK are little-endian. */
+/** What the bytes from the cursor on are as numbers, first big-endian (qcow2), then little-endian (QED, VMDK). */
 export function numbersAt(bytes: Uint8Array): readonly NumberReading[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const readings: NumberReading[] = [];
-  if (bytes.length >= 1) {
-    readings.push({ name: 'u8', value: grouped(view.getUint8(0)) });
-  }
+  const readings: NumberReading[] = bytes.length >= 1 ? [{ name: 'u8', value: grouped(view.getUint8(0)) }] : [];
   for (const littleEndian of [false, true]) {
-    const order = littleEndian ? 'little-endian' : 'big-endian';
+    const order = littleEndian ? 'LE' : 'BE';
     if (bytes.length >= 2) {
       readings.push({ name: `u16 ${order}`, value: grouped(view.getUint16(0, littleEndian)) });
     }

@@ -4,8 +4,8 @@ import type { LayerView } from '../../src/protocol/place';
 import '../components/class-swatch';
 import { copyButton } from '../components/copy-menu';
 import { icon } from '../components/icons';
-import { layerOffset } from '../components/layer-offset';
-import { guestLink, hostLink, placeLink } from '../components/offset-link';
+import { fileOffset, filePlace, layerOffset } from '../components/layer-offset';
+import { guestLink, placeLink } from '../components/offset-link';
 import { insteadOf } from '../components/panel-states';
 import { base } from '../components/styles';
 import '../components/subcluster-strip';
@@ -14,7 +14,7 @@ import { spacedHex } from '../format/bytes';
 import { asJson, clusterAsHex, clusterAsText } from '../format/copies';
 import { exactly, grouped, hex, size } from '../format/numbers';
 import { baseName, visible } from '../format/text';
-import type { ImageSource } from '../host';
+import type { ImageClient } from '../../src/protocol/imageClient';
 import { lookOf } from '../map/classes';
 import { Loader } from '../state/loader';
 import './cluster-bytes';
@@ -30,12 +30,15 @@ export class ClusterInspector extends LitElement {
   static override properties = {
     source: { attribute: false },
     inspected: { attribute: false },
+    path: {},
     view: { attribute: false },
     generation: { type: Number },
   };
 
-  declare source: ImageSource;
+  declare source: ImageClient;
   declare inspected: Inspected;
+  /** The image on the page; what the inspector shows may lie in other files of its chain. */
+  declare path: string;
   declare view: LayerView;
   declare generation: number;
 
@@ -143,8 +146,12 @@ export class ClusterInspector extends LitElement {
         border-inline-start: 2px solid var(--cs-line);
       }
 
+      .file-head {
+        padding: 2px 0;
+        color: var(--vscode-descriptionForeground);
+      }
+
       .entry .bytes {
-        display: block;
         overflow-wrap: anywhere;
       }
 
@@ -174,6 +181,7 @@ export class ClusterInspector extends LitElement {
 
   constructor() {
     super();
+    this.path = '';
     this.generation = 0;
   }
 
@@ -182,7 +190,7 @@ export class ClusterInspector extends LitElement {
       const { space, offset } = this.inspected;
       const view = this.view;
       void this.cluster
-        .ask((options) => this.source.request('inspectCluster', { space, offset, view }, options))
+        .ask((options) => this.source.call('inspectCluster', { space, offset, view }, options))
         .then(() => {
           if (changed.has('inspected') && this.cluster.value !== null && this.cluster.problem === null) {
             send(this, 'cs-announce', `${visible(this.cluster.value.title)}, ${this.cluster.value.class}`);
@@ -264,7 +272,7 @@ export class ClusterInspector extends LitElement {
               ${this.showButton('L2 entry', () => send(this, 'cs-go', { place: { kind: 'guest', guestOffset: guest.guestOffset }, tab: 'tables' }))}`
         }
         ${
-          host === null
+          host?.path !== this.path
             ? nothing
             : html`${this.showButton('Host map', () => send(this, 'cs-go', { place: { kind: 'host', hostOffset: host.hostOffset }, tab: 'map' }))}
               ${this.showButton('Hex', () => send(this, 'cs-go', { place: { kind: 'host', hostOffset: host.hostOffset, length: 1 }, tab: 'hex' }))}`
@@ -278,24 +286,7 @@ export class ClusterInspector extends LitElement {
               ${layers.map((layer) => this.renderLayer(layer))}
             </section>`
       }
-      ${
-        path.length === 0
-          ? nothing
-          : html`<section>
-              <h3>Entries on the way</h3>
-              <ol>
-                ${path.map(
-                  (entry) =>
-                    html`<li class="entry">
-                      <div title=${visible(entry.file)}>${placeLink(entry.place, { text: visible(entry.title) })}</div>
-                      <span class="mono bytes"><span class="muted">${hostLink(entry.hostOffset)}</span> ${spacedHex(entry.rawHex)}</span>
-                      <div>${visible(entry.decoded)}</div>
-                    </li>`,
-                )}
-              </ol>
-            </section>`
-      }
-      ${this.renderReferences(references)}
+      ${this.renderPath(path)} ${this.renderReferences(references)}
       <section>
         <h3>Bytes</h3>
         ${bytesNote === null ? nothing : html`<p class="muted">${visible(bytesNote)}</p>`}
@@ -323,6 +314,30 @@ export class ClusterInspector extends LitElement {
               )}
             </section>`
       }`;
+  }
+
+  /** The entries on the way, by the file that they stand in. */
+  private renderPath(path: ClusterInspection['path']): TemplateResult | typeof nothing {
+    if (path.length === 0) {
+      return nothing;
+    }
+    const severalFiles = path.some(({ file }) => file !== this.path);
+    return html`<section>
+      <h3>Entries on the way</h3>
+      <ol>
+        ${path.map((entry, at) => {
+          const heads = severalFiles && entry.file !== path[at - 1]?.file;
+          return html`${heads ? html`<li class="file-head" title=${visible(entry.file)}>${visible(baseName(entry.file))}</li>` : nothing}
+            <li class="entry">
+              <div>${filePlace(entry.file, entry.place, visible(entry.title), this.path)}</div>
+              <div class="bytes">
+                ${fileOffset(entry.file, entry.hostOffset, this.path)} <span class="mono muted">${spacedHex(entry.rawHex)}</span>
+              </div>
+              <div>${visible(entry.decoded)}</div>
+            </li>`;
+        })}
+      </ol>
+    </section>`;
   }
 
   private showButton(label: string, run: () => void): TemplateResult {
@@ -359,7 +374,7 @@ export class ClusterInspector extends LitElement {
     return html`<div class="layer ${supplies ? '' : 'passed'}" title=${visible(path)}>
       <class-swatch .classId=${kind}></class-swatch>
       <span class="file ${supplies ? 'supplies' : ''}">${visible(baseName(path))}</span>
-      <span>${lookOf(kind, 0).label.toLowerCase()} ${layerOffset(layer)}</span>
+      <span>${lookOf(kind, 0).label.toLowerCase()} ${layerOffset(layer, this.path)}</span>
     </div>`;
   }
 }

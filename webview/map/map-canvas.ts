@@ -1,7 +1,7 @@
 import { css, html, LitElement, type PropertyValues, type TemplateResult } from 'lit';
 import { MAP_OUTSIDE, MAP_TILE_SIDE, type MapRequest, type MapShape } from '../../src/protocol/inspect';
 import { base } from '../components/styles';
-import type { ImageSource } from '../host';
+import type { ImageClient } from '../../src/protocol/imageClient';
 import { MAP_PAINTED, markAfterPaint } from '../painted';
 import type { Problem } from '../problem';
 import { colourOf, cssColour, onThemeChange } from '../theme';
@@ -41,7 +41,7 @@ export class MapCanvas extends LitElement {
     summary: {},
   };
 
-  declare source: ImageSource;
+  declare source: ImageClient;
   declare request: MapRequest;
   declare shape: MapShape;
   /** What to show of a map that was not on the screen before; null: all of it. */
@@ -234,7 +234,7 @@ export class MapCanvas extends LitElement {
   }
 
   private fetchTile({ level, x, y }: TileKey, signal: AbortSignal) {
-    return this.source.request('mapTile', { ...this.request, level, x, y }, { signal });
+    return this.source.call('mapTile', { ...this.request, level, x, y }, { signal });
   }
 
   private moved(): void {

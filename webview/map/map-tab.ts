@@ -10,8 +10,8 @@ import { viewSelect } from '../components/view-select';
 import { send } from '../events';
 import { counted, grouped, percent, size } from '../format/numbers';
 import { visible } from '../format/text';
-import type { ImageSource } from '../host';
-import { isAbort, type Problem } from '../problem';
+import type { ImageClient } from '../../src/protocol/imageClient';
+import { isCancelled, type Problem } from '../problem';
 import type { KeptMap } from '../state/kept';
 import { Loader } from '../state/loader';
 import { ACTIVE } from '../state/places';
@@ -48,7 +48,7 @@ export class MapTab extends LitElement {
     tileProblem: { state: true },
   };
 
-  declare source: ImageSource;
+  declare source: ImageClient;
   declare overview: Overview;
   declare view: LayerView;
   declare kept: KeptMap;
@@ -191,7 +191,7 @@ export class MapTab extends LitElement {
       if (!sameRequest) {
         this.shape.reset();
       }
-      void this.shape.ask((options) => this.source.request('mapShape', request, options)).then(() => this.showTarget());
+      void this.shape.ask((options) => this.source.call('mapShape', request, options)).then(() => this.showTarget());
     } else if (changed.has('target')) {
       void this.showTarget();
     }
@@ -205,13 +205,13 @@ export class MapTab extends LitElement {
       return;
     }
     try {
-      const cell = await this.source.request('mapFind', { ...request, offset: target.offset });
+      const cell = await this.source.call('mapFind', { ...request, offset: target.offset });
       if (this.target === target) {
         await this.updateComplete;
         this.canvas?.select(cell, true);
       }
     } catch (error) {
-      if (!isAbort(error)) {
+      if (!isCancelled(error)) {
         this.canvas?.select(null, false);
       }
     }
@@ -232,9 +232,9 @@ export class MapTab extends LitElement {
     const controller = new AbortController();
     this.cellRequest = controller;
     try {
-      return await this.source.request('mapCell', { ...this.request, level, x, y }, { signal: controller.signal });
+      return await this.source.call('mapCell', { ...this.request, level, x, y }, { signal: controller.signal });
     } catch (error) {
-      if (!isAbort(error)) {
+      if (!isCancelled(error)) {
         throw error;
       }
       return null;

@@ -1,5 +1,5 @@
 import type { MapTile } from '../../src/protocol/inspect';
-import { isAbort, problemOf, type Problem } from '../problem';
+import { isCancelled, problemOf, type Problem } from '../problem';
 import { tileName, type TileCache, type TileKey } from './tile-cache';
 
 /** Requests under way at a time: enough to keep the worker busy, few enough that a pan is served soon. */
@@ -84,7 +84,7 @@ export class TileLoader {
         return;
       }
       this.running.delete(name);
-      if (!isAbort(error)) {
+      if (!isCancelled(error)) {
         this.broken.add(name);
         this.events.failed(problemOf(error));
       }

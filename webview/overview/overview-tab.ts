@@ -6,7 +6,7 @@ import { base } from '../components/styles';
 import '../components/structure-panel';
 import { send } from '../events';
 import { visible } from '../format/text';
-import type { ImageSource } from '../host';
+import type { ImageClient } from '../../src/protocol/imageClient';
 import { OVERVIEW_PAINTED, markAfterPaint } from '../painted';
 import './chain-strip';
 import './usage-bar';
@@ -22,7 +22,7 @@ export class OverviewTab extends LitElement {
     wantsUsage: { state: true },
   };
 
-  declare source: ImageSource;
+  declare source: ImageClient;
   declare overview: Overview;
   /** Ids of structures that are folded open; kept by the app. Null: as they come. */
   declare expanded: ReadonlySet<string> | null;
@@ -53,17 +53,32 @@ export class OverviewTab extends LitElement {
       .facts {
         display: grid;
         grid-template-columns: repeat(auto-fill, minmax(190px, 1fr));
-        gap: 1px;
-        background: var(--cs-line);
         border: 1px solid var(--cs-line);
         border-radius: 4px;
         overflow: hidden;
       }
 
       .fact {
+        margin: 0 -1px -1px 0;
         padding: 6px 10px 7px;
-        background: var(--vscode-editor-background);
+        border-inline-end: 1px solid var(--cs-line);
+        border-bottom: 1px solid var(--cs-line);
         min-width: 0;
+      }
+
+      .fact:first-child {
+        grid-column: span 2;
+      }
+
+      @container (max-width: 420px) {
+        .fact:first-child {
+          grid-column: auto;
+        }
+      }
+
+      .fact.changed dd {
+        text-decoration: underline dashed;
+        text-underline-offset: 3px;
       }
 
       .fact dt {
@@ -97,9 +112,9 @@ export class OverviewTab extends LitElement {
         <dl class="facts">
           ${overview.facts.map(
             ({ name, value, place }) =>
-              html`<div class="fact">
+              html`<div class=${this.changed.has(`fact.${name}`) ? 'fact changed' : 'fact'}>
                 <dt>${name}</dt>
-                <dd>${place === null ? visible(value) : placeLink(place, { text: visible(value) })}</dd>
+                <dd>${place === null ? visible(value) : placeLink(place, { text: visible(value), quiet: true })}</dd>
               </div>`,
           )}
         </dl>

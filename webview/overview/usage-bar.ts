@@ -1,19 +1,19 @@
-import { css, html, LitElement, nothing, type TemplateResult } from 'lit';
-import type { ImageSource } from '../host';
+import { css, html, LitElement, type PropertyValues, type TemplateResult } from 'lit';
 import type { Usage, UsageRow } from '../../src/protocol/inspect';
-import { HOST_CLASSES } from '../map/classes';
+import type { ImageClient } from '../../src/protocol/imageClient';
+import '../components/class-swatch';
 import { cssProperties } from '../components/css-properties';
 import { insteadOf } from '../components/panel-states';
-import { base, dataTable } from '../components/styles';
-import '../components/class-swatch';
-import { exactly, grouped, percent, size } from '../format/numbers';
+import { base } from '../components/styles';
+import { counted, exactly, percent, size } from '../format/numbers';
+import { HOST_CLASSES } from '../map/classes';
 import { Loader } from '../state/loader';
 
 /** What the file's clusters are spent on: a bar, and the same in numbers. It takes a scan, so it comes after the rest. */
 export class UsageBar extends LitElement {
   static override properties = { source: { attribute: false }, generation: { type: Number } };
 
-  declare source: ImageSource;
+  declare source: ImageClient;
   /** Counts up when the file changed. */
   declare generation: number;
 
@@ -21,12 +21,10 @@ export class UsageBar extends LitElement {
 
   static override styles = [
     base,
-    dataTable,
     css`
       .bar {
         display: flex;
         height: 18px;
-        margin-bottom: 8px;
         border: 1px solid var(--cs-line);
         border-radius: 3px;
         overflow: hidden;
@@ -42,14 +40,29 @@ export class UsageBar extends LitElement {
         border-inline-start: 1px solid var(--vscode-editor-background);
       }
 
-      table {
-        width: auto;
+      ul {
+        display: grid;
+        grid-template-columns: repeat(auto-fill, minmax(230px, 1fr));
+        gap: 3px 28px;
+        margin-top: 8px;
+        font-variant-numeric: tabular-nums;
       }
 
-      .class {
-        display: inline-flex;
+      li {
+        display: grid;
+        grid-template-columns: 16px 1fr auto 7ch;
+        gap: 0 8px;
         align-items: center;
-        gap: 6px;
+      }
+
+      .share {
+        text-align: end;
+        color: var(--vscode-descriptionForeground);
+      }
+
+      .sum {
+        margin-top: 6px;
+        color: var(--vscode-descriptionForeground);
       }
     `,
   ];
@@ -59,9 +72,9 @@ export class UsageBar extends LitElement {
     this.generation = 0;
   }
 
-  protected override updated(changed: Map<string, unknown>): void {
+  protected override willUpdate(changed: PropertyValues<this>): void {
     if (changed.has('source') || changed.has('generation')) {
-      void this.usage.ask((options) => this.source.request('usage', null, options));
+      void this.usage.ask((options) => this.source.call('usage', null, options));
     }
   }
 
@@ -70,40 +83,28 @@ export class UsageBar extends LitElement {
     if (usage === null || this.usage.problem !== null) {
       return html`${insteadOf(this.usage, 'Counting clusters')}`;
     }
-    const rows = usage.rows.filter(({ clusters }) => clusters > 0);
+    const rows = inOrder(usage.rows.filter(({ clusters }) => clusters > 0));
     const bytes = rows.reduce((sum, row) => sum + row.bytes, 0);
     return html`<div class="bar" aria-hidden="true">${rows.map((row) => renderPart(row, bytes))}</div>
-      <table aria-label="What the file's clusters are spent on" aria-busy=${String(this.usage.loading)}>
-        <thead>
-          <tr>
-            <th scope="col">Class</th>
-            <th scope="col" class="number">Clusters</th>
-            <th scope="col" class="number">Size</th>
-            <th scope="col" class="number">Share</th>
-          </tr>
-        </thead>
-        <tbody>
-          ${rows.map(
-            (row) =>
-              html`<tr>
-                <td>
-                  <span class="class"><class-swatch .classId=${row.class}></class-swatch>${HOST_CLASSES[row.class].label}</span>
-                </td>
-                <td class="number">${grouped(row.clusters)}</td>
-                <td class="number" title=${exactly(row.bytes)}>${size(row.bytes)}</td>
-                <td class="number">${percent(row.bytes, bytes)}</td>
-              </tr>`,
-          )}
-          ${
-            rows.length === 0
-              ? html`<tr>
-                  <td colspan="4">The file has no clusters.</td>
-                </tr>`
-              : nothing
-          }
-        </tbody>
-      </table>`;
+      <ul aria-label="What the file's clusters are spent on" aria-busy=${String(this.usage.loading)}>
+        ${rows.map(
+          (row) =>
+            html`<li title=${`${counted(row.clusters, 'cluster')}, ${exactly(row.bytes)}`}>
+              <class-swatch .classId=${row.class}></class-swatch><span>${HOST_CLASSES[row.class].label}</span>
+              <span>${size(row.bytes)}</span><span class="share">${percent(row.bytes, bytes)}</span>
+            </li>`,
+        )}
+      </ul>
+      <p class="sum">${counted(usage.clusters, 'cluster')} of ${size(usage.clusterSize)}</p>`;
   }
+}
+
+const ORDER = Object.keys(HOST_CLASSES);
+
+/** Metadata, then data, then what is wrong; what is free last. */
+function inOrder(rows: readonly UsageRow[]): readonly UsageRow[] {
+  const weight = (row: UsageRow) => (row.class === 'free' ? ORDER.length : ORDER.indexOf(row.class));
+  return [...rows].sort((a, b) => weight(a) - weight(b));
 }
 
 function renderPart(row: UsageRow, bytes: number): TemplateResult {

@@ -11,7 +11,7 @@ import { base } from '../components/styles';
 import { send } from '../events';
 import { exactly, grouped, size } from '../format/numbers';
 import { visible } from '../format/text';
-import type { ImageSource } from '../host';
+import type { ImageClient } from '../../src/protocol/imageClient';
 import { Loader } from '../state/loader';
 import { sameView } from '../state/places';
 
@@ -30,7 +30,7 @@ export class SnapshotsTab extends LitElement {
     shown: { state: true },
   };
 
-  declare source: ImageSource;
+  declare source: ImageClient;
   declare overview: Overview;
   declare view: LayerView;
   declare target: Extract<Place, { kind: 'snapshot' | 'bitmap' }> | null;
@@ -57,7 +57,9 @@ export class SnapshotsTab extends LitElement {
       }
 
       h2 {
-        margin-bottom: 6px;
+        padding-bottom: 4px;
+        border-bottom: 1px solid var(--cs-line);
+        color: var(--vscode-descriptionForeground);
       }
 
       notice-banner {
@@ -78,8 +80,13 @@ export class SnapshotsTab extends LitElement {
         flex-wrap: wrap;
         align-items: center;
         gap: 2px 14px;
-        padding: 0 0 6px 20px;
+        padding: 6px 0 2px;
         color: var(--vscode-descriptionForeground);
+      }
+
+      h3 {
+        color: var(--vscode-foreground);
+        font-weight: 600;
       }
 
       .current {
@@ -101,7 +108,7 @@ export class SnapshotsTab extends LitElement {
 
   protected override willUpdate(changed: PropertyValues<this>): void {
     if (changed.has('source') || changed.has('generation')) {
-      void this.details.ask((options) => this.source.request('snapshotsAndBitmaps', null, options));
+      void this.details.ask((options) => this.source.call('snapshotsAndBitmaps', null, options));
     }
     if (changed.has('target') && this.target !== null) {
       this.shown = Math.max(this.shown, this.target.index + 1);
@@ -180,12 +187,11 @@ export class SnapshotsTab extends LitElement {
     const view: LayerView = { kind: 'snapshot', index };
     const current = sameView(view, this.view);
     return html`<div class="entry ${this.isTarget('snapshot', index) ? 'target' : ''}">
-      ${this.renderStructure(structure)}
       <div class="line">
-        <span>${visible(summary)}</span>
+        <h3>${visible(summary)}</h3>
         ${
           current
-            ? html`<span class="current">${icon('pass')}Tables and map show this snapshot</span>
+            ? html`<span class="current">${icon('pass')}Tables and map show it</span>
                 <button type="button" class="link" @click=${() => send(this, 'cs-view', { kind: 'active' })}>
                   Back to the active layer
                 </button>`
@@ -194,6 +200,7 @@ export class SnapshotsTab extends LitElement {
         <button type="button" class="link" @click=${() => this.open(view, 'map')}>Map</button>
         <button type="button" class="link" @click=${() => this.open(view, 'tables')}>Tables</button>
       </div>
+      ${this.renderStructure(structure)}
     </div>`;
   }
 
@@ -207,10 +214,10 @@ export class SnapshotsTab extends LitElement {
     );
   }
 
-  private renderBitmap({ index, structure, markedBytes }: BitmapDetail): TemplateResult {
+  private renderBitmap({ index, name, structure, markedBytes }: BitmapDetail): TemplateResult {
     return html`<div class="entry ${this.isTarget('bitmap', index) ? 'target' : ''}">
-      ${this.renderStructure(structure)}
       <div class="line">
+        <h3>${visible(name)}</h3>
         ${
           markedBytes === null
             ? html`<span>its bits cannot be read</span>`
@@ -218,6 +225,7 @@ export class SnapshotsTab extends LitElement {
         }
         ${placeLink({ kind: 'tableRow', table: { kind: 'bitmapTable', index }, row: 0 }, { text: 'Table' })}
       </div>
+      ${this.renderStructure(structure)}
     </div>`;
   }
 

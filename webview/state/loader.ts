@@ -1,7 +1,7 @@
 import type { ReactiveController, ReactiveControllerHost } from 'lit';
 import type { Progress } from '../../src/protocol/engine';
-import type { RequestOptions } from '../host';
-import { isAbort, problemOf, type Problem } from '../problem';
+import type { CallOptions } from '../../src/protocol/imageClient';
+import { isCancelled, problemOf, type Problem } from '../problem';
 
 /**
  * One answer that a component waits for: idle until asked, then loading, ready, failed or cancelled. While it is asked for again the old
@@ -10,7 +10,7 @@ import { isAbort, problemOf, type Problem } from '../problem';
 export class Loader<T> implements ReactiveController {
   private readonly host: ReactiveControllerHost;
   private controller: AbortController | null = null;
-  private lastAsk: ((options: RequestOptions) => Promise<T>) | null = null;
+  private lastAsk: ((options: CallOptions) => Promise<T>) | null = null;
   private shown: T | null = null;
   private shownProblem: Problem | null = null;
   private shownProgress: Progress | null = null;
@@ -49,7 +49,7 @@ export class Loader<T> implements ReactiveController {
   }
 
   /** Asks; whatever was asked before is given up. Resolves when this question is settled, one way or the other. */
-  async ask(question: (options: RequestOptions) => Promise<T>): Promise<void> {
+  async ask(question: (options: CallOptions) => Promise<T>): Promise<void> {
     this.controller?.abort();
     const controller = new AbortController();
     this.controller = controller;
@@ -73,7 +73,7 @@ export class Loader<T> implements ReactiveController {
       }
     } catch (error) {
       if (this.controller === controller) {
-        if (isAbort(error)) {
+        if (isCancelled(error)) {
           this.wasCancelled = true;
         } else {
           this.shownProblem = problemOf(error);

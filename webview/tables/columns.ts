@@ -36,7 +36,7 @@ const ENTRY: Column = {
   id: 'entry',
   label: 'Entry at',
   meaning: 'Where the entry stands in the file',
-  width: '14ch',
+  width: '13ch',
   mono: true,
   render: ({ hostOffset }) => (hostOffset === null ? none() : hostLink(hostOffset, { inGrid: true })),
   title: ({ hostOffset }) => (hostOffset === null ? 'No table is allocated for it' : `Entry at host offset ${exactly(hostOffset)}`),
@@ -46,7 +46,7 @@ const KIND: Column = {
   id: 'kind',
   label: 'Kind',
   meaning: 'What the entry says',
-  width: '14ch',
+  width: '12ch',
   render: ({ kind }) => html`<span class=${kind === 'unallocated' ? 'muted' : ''}>${visible(kind)}</span>`,
 };
 
@@ -54,7 +54,7 @@ const GUEST: Column = {
   id: 'guest',
   label: 'Guest offset',
   meaning: 'First byte of the virtual disk that the entry maps',
-  width: '15ch',
+  width: '14ch',
   mono: true,
   render: ({ guestOffset }) => (guestOffset === null ? none() : guestLink(guestOffset, { inGrid: true })),
   title: ({ guestOffset }) => (guestOffset === null ? '' : `Guest offset ${exactly(guestOffset)}`),
@@ -64,7 +64,7 @@ const TARGET: Column = {
   id: 'target',
   label: 'Leads to',
   meaning: 'The table or cluster that the entry points at',
-  width: '15ch',
+  width: '14ch',
   mono: true,
   render: ({ target, targetOffset }) => {
     if (targetOffset === null) {
@@ -82,7 +82,7 @@ const FLAGS: Column = {
   id: 'flags',
   label: 'Flags',
   meaning: 'Flags that are set in the entry',
-  width: 'minmax(18ch, 1fr)',
+  width: 'minmax(16ch, 1fr)',
   render: ({ flags }) => (flags.length === 0 ? nothing : flags.map((flag) => html`<span class="flag">${visible(flag)}</span>`)),
   title: ({ flags }) => flags.join(', '),
 };
@@ -111,7 +111,7 @@ const PROBLEM: Column = {
   id: 'problem',
   label: 'Problem',
   meaning: 'What is wrong with the entry',
-  width: 'minmax(20ch, 2fr)',
+  width: 'minmax(14ch, 2fr)',
   render: ({ problem }) =>
     problem === null ? nothing : html`<span class="wrong">${icon('error')}<span class="cut">${visible(problem)}</span></span>`,
   title: ({ problem }) => problem ?? '',
@@ -122,9 +122,9 @@ export function columnsOf(shape: TableShape, extended: boolean): readonly Column
   const kind = shape.table.kind;
   const row: Column = {
     id: 'row',
-    label: kind === 'l2' ? 'Guest cluster' : kind === 'refcounts' ? 'Host cluster' : 'Index',
+    label: kind === 'l2' || kind === 'refcounts' ? 'Cluster' : 'Index',
     meaning: ROW_MEANINGS[kind],
-    width: `${Math.max(13, grouped(shape.rows).length + 2)}ch`,
+    width: `${Math.max(11, grouped(shape.rows).length + 2)}ch`,
     end: true,
     render: (each) => grouped(each.row),
     title: (each) => hex(each.row),
@@ -133,7 +133,7 @@ export function columnsOf(shape: TableShape, extended: boolean): readonly Column
     id: 'raw',
     label: 'Bytes',
     meaning: "The entry's bytes as they stand in the file",
-    width: extended ? '51ch' : kind === 'refcounts' ? '13ch' : '27ch',
+    width: extended ? '49ch' : kind === 'refcounts' ? '13ch' : '25ch',
     mono: true,
     render: ({ rawHex }) => (rawHex === '' ? none() : spacedHex(rawHex)),
   };

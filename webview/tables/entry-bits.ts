@@ -14,7 +14,7 @@ export interface DecodedBits {
 /** Takes an entry's bytes apart as its declaration says; empty where no table is allocated or nothing is declared. */
 export function decoded(row: TableRow, { entries = [] }: TableShape): readonly DecodedBits[] {
   const declaration = entries.find(({ kinds }) => kinds === null || kinds.includes(row.kind));
-  if (declaration === undefined || row.rawHex.length < 16) {
+  if (declaration === undefined || row.rawHex === '') {
     return [];
   }
   const words = wordsOf(row.rawHex, declaration.littleEndian);
@@ -39,7 +39,7 @@ export function decoded(row: TableRow, { entries = [] }: TableShape): readonly D
 
 function wordsOf(rawHex: string, littleEndian: boolean): readonly bigint[] {
   const words: bigint[] = [];
-  for (let at = 0; at + 16 <= rawHex.length; at += 16) {
+  for (let at = 0; at < rawHex.length; at += 16) {
     const digits = rawHex.slice(at, at + 16);
     words.push(BigInt(`0x${littleEndian ? (digits.match(/../g) ?? []).reverse().join('') : digits}`));
   }

@@ -1,5 +1,5 @@
 import type { TablePage, TableRow } from '../../src/protocol/inspect';
-import { isAbort, problemOf, type Problem } from '../problem';
+import { isCancelled, problemOf, type Problem } from '../problem';
 
 /** Rows asked for at a time. */
 export const PAGE_ROWS = 128;
@@ -85,7 +85,7 @@ export class RowPages {
       if (this.running.get(page) !== controller) {
         return;
       }
-      if (!isAbort(error)) {
+      if (!isCancelled(error)) {
         this.failure = problemOf(error);
       }
     }

@@ -9,7 +9,7 @@ import { RowScroller } from '../components/row-scroller';
 import '../components/row-scrollbar';
 import { base } from '../components/styles';
 import { send } from '../events';
-import type { ImageSource } from '../host';
+import type { ImageClient } from '../../src/protocol/imageClient';
 import { columnsOf, type Column } from './columns';
 import { copiesOfRow } from './row-copies';
 import { RowPages } from './row-pages';
@@ -29,7 +29,7 @@ export class TableGrid extends LitElement {
     extended: { state: true },
   };
 
-  declare source: ImageSource;
+  declare source: ImageClient;
   declare shape: TableShape;
   declare path: string;
   /** The row that the cursor is on. */
@@ -93,7 +93,6 @@ export class TableGrid extends LitElement {
 
       .head {
         flex: none;
-        font-weight: 600;
         color: var(--vscode-descriptionForeground);
         border-bottom: 1px solid var(--cs-line);
       }
@@ -105,6 +104,10 @@ export class TableGrid extends LitElement {
         border: 1px solid transparent;
         line-height: calc(var(--row-height) - 2px);
         min-width: 0;
+      }
+
+      .head .cell {
+        font-weight: 600;
       }
 
       .cell.end {
@@ -199,7 +202,7 @@ export class TableGrid extends LitElement {
       this.pages?.dispose();
       this.pages = new RowPages(
         this.shape.rows,
-        (first, count, signal) => this.source.request('tablePage', { table, first, count }, { signal }),
+        (first, count, signal) => this.source.call('tablePage', { table, first, count }, { signal }),
         () => this.rowsArrived(),
       );
       if (changed.has('shape')) {

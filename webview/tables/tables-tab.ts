@@ -8,8 +8,8 @@ import { viewSelect } from '../components/view-select';
 import { send } from '../events';
 import { grouped } from '../format/numbers';
 import { visible } from '../format/text';
-import type { ImageSource } from '../host';
-import { problemOf, type Problem } from '../problem';
+import type { ImageClient } from '../../src/protocol/imageClient';
+import { hint, problemOf, type Problem } from '../problem';
 import type { Kept } from '../state/kept';
 import { Loader } from '../state/loader';
 import { tableKey, viewOf } from '../state/places';
@@ -40,7 +40,7 @@ export class TablesTab extends LitElement {
     searching: { state: true },
   };
 
-  declare source: ImageSource;
+  declare source: ImageClient;
   declare overview: Overview;
   declare view: LayerView;
   declare kept: Kept['table'];
@@ -127,7 +127,7 @@ export class TablesTab extends LitElement {
     if (changed.has('source') || changed.has('view') || changed.has('generation')) {
       const view = this.view;
       this.rowData = null;
-      void this.tables.ask((options) => this.source.request('tables', { view }, options));
+      void this.tables.ask((options) => this.source.call('tables', { view }, options));
     }
   }
 
@@ -192,12 +192,7 @@ export class TablesTab extends LitElement {
       return;
     }
     if (row === null || row >= shape.rows) {
-      this.rowProblem = {
-        message: `Type a row from 0 to ${grouped(shape.rows - 1)}, decimal or as 0x….`,
-        remedy: null,
-        code: 'page',
-        hostOffset: null,
-      };
+      this.rowProblem = hint(`Type a row from 0 to ${grouped(shape.rows - 1)}, decimal or as 0x….`);
       return;
     }
     this.goTo(row);
@@ -214,15 +209,11 @@ export class TablesTab extends LitElement {
     this.searching = true;
     this.rowProblem = null;
     try {
-      const row = await this.source.request(
-        'nextUsedRow',
-        { table: shape.table, row: this.rowIndex, backwards },
-        { signal: search.signal },
-      );
+      const row = await this.source.call('nextUsedRow', { table: shape.table, row: this.rowIndex, backwards }, { signal: search.signal });
       if (this.search === search) {
         if (row < 0) {
           const message = backwards ? 'No used row before this one.' : 'No used row after this one.';
-          this.rowProblem = { message, remedy: null, code: 'page', hostOffset: null };
+          this.rowProblem = hint(message);
         } else {
           this.goTo(row);
         }

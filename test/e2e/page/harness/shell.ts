@@ -1,0 +1,172 @@
+import {
+  AbstractMessageReader,
+  AbstractMessageWriter,
+  createMessageConnection,
+  ResponseError,
+  type DataCallback,
+  type Disposable,
+  type Message,
+  type MessageConnection,
+  type MessageWriter,
+} from 'vscode-jsonrpc/node';
+import type { CheckReport } from '../../../../src/protocol/check';
+import { progressType, type ImageMethod, type ImageRequests, type Progress, type WireError } from '../../../../src/protocol/engine';
+import type { Place } from '../../../../src/protocol/place';
+import {
+  checkProgress,
+  copyText,
+  goTo,
+  openFile,
+  reload,
+  runCommand,
+  showReport,
+  viewCall,
+  viewReady,
+  type ViewState,
+} from '../../../../src/protocol/webview';
+
+/** What stands behind the page: an image that answers requests. */
+export interface ImageBackend {
+  readonly path: string;
+  call<M extends ImageMethod>(
+    method: M,
+    params: ImageRequests[M]['params'],
+    options: { readonly signal: AbortSignal; readonly onProgress: (progress: Progress) => void },
+  ): Promise<ImageRequests[M]['result']>;
+}
+
+/** An error as it crosses from the engine to the page. */
+export class BackendError extends Error {
+  readonly wire: WireError;
+
+  constructor(wire: Partial<WireError> & { readonly message: string }) {
+    super(wire.message);
+    this.wire = { code: 'request.invalid', file: null, structure: null, hostOffset: null, remedy: null, ...wire };
+  }
+}
+
+const REQUEST_FAILED = -32_803;
+const REQUEST_CANCELLED = -32_800;
+
+class Reader extends AbstractMessageReader {
+  private callback: DataCallback | undefined;
+
+  override listen(callback: DataCallback): Disposable {
+    this.callback = callback;
+    return { dispose: () => (this.callback = undefined) };
+  }
+
+  receive(message: Message): void {
+    this.callback?.(message);
+  }
+}
+
+class Writer extends AbstractMessageWriter implements MessageWriter {
+  private readonly send: (message: Message) => Promise<void>;
+
+  constructor(send: (message: Message) => Promise<void>) {
+    super();
+    this.send = send;
+  }
+
+  write(message: Message): Promise<void> {
+    return this.send(message);
+  }
+
+  end(): void {
+    // The page ends with its test.
+  }
+}
+
+/** Plays the shell's part in the conversation with the page, and notes what the page asks of it. */
+export class PageShell {
+  readonly copied: { text: string; what: string }[] = [];
+  readonly opened: { path: string; place: Place | null }[] = [];
+  readonly commands: string[] = [];
+  /** Requests that the page sent, in order. */
+  readonly requests: { method: ImageMethod; params: unknown }[] = [];
+  /** Requests that the page gave up. */
+  readonly cancelled: ImageMethod[] = [];
+  /** Run when the page sends a command; a check is the test's to play. */
+  onCommand: (command: string) => Promise<void> | void = () => undefined;
+  /** What the page is to show first. */
+  state: ViewState | null = null;
+  inUse: string | null = null;
+  private readonly reader = new Reader();
+  private readonly connection: MessageConnection;
+
+  constructor(backend: ImageBackend, send: (message: Message) => Promise<void>) {
+    this.connection = createMessageConnection(this.reader, new Writer(send));
+    this.connection.onRequest(viewReady, () => ({ path: backend.path, state: this.state, inUse: this.inUse }));
+    this.connection.onRequest(viewCall, async ({ method, params, progressToken }, token) => {
+      this.requests.push({ method, params });
+      const controller = new AbortController();
+      token.onCancellationRequested(() => {
+        this.cancelled.push(method);
+        controller.abort();
+      });
+      try {
+        return await backend.call(method, params, {
+          signal: controller.signal,
+          onProgress: (progress) => {
+            if (progressToken !== null) {
+              void this.connection.sendProgress(progressType, progressToken, progress);
+            }
+          },
+        });
+      } catch (error) {
+        return failure(error, controller.signal);
+      }
+    });
+    this.connection.onRequest(copyText, (copied) => {
+      this.copied.push(copied);
+      return null;
+    });
+    this.connection.onRequest(openFile, (file) => {
+      this.opened.push(file);
+      return null;
+    });
+    this.connection.onRequest(runCommand, async ({ command }) => {
+      this.commands.push(command);
+      try {
+        await this.onCommand(command);
+        return null;
+      } catch (error) {
+        return failure(error, null);
+      }
+    });
+    this.connection.listen();
+  }
+
+  receive(message: unknown): void {
+    this.reader.receive(message as Message);
+  }
+
+  goTo(state: ViewState): Promise<void> {
+    return this.connection.sendNotification(goTo, state);
+  }
+
+  showReport(report: CheckReport): Promise<void> {
+    return this.connection.sendNotification(showReport, { report });
+  }
+
+  checkProgress(fraction: number | null, message: string | null): Promise<void> {
+    return this.connection.sendNotification(checkProgress, { fraction, message });
+  }
+
+  reload(changedFields: readonly string[], notice: string | null): Promise<void> {
+    return this.connection.sendNotification(reload, { changedFields, notice });
+  }
+
+  dispose(): void {
+    this.connection.dispose();
+  }
+}
+
+function failure(error: unknown, signal: AbortSignal | null): ResponseError<WireError> {
+  const wire: WireError =
+    error instanceof BackendError
+      ? error.wire
+      : { code: 'page', message: String(error), file: null, structure: null, hostOffset: null, remedy: null };
+  return new ResponseError(signal?.aborted === true ? REQUEST_CANCELLED : REQUEST_FAILED, wire.message, wire);
+}
