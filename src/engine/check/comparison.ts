@@ -2,6 +2,7 @@ import type { FindingKind } from '../../protocol/check';
 import type { CheckContext } from './context';
 import { hex, type FindingText } from './findings';
 import { CLASH, type References } from './references';
+import { CLUSTERS_PER_PAIR } from './scanLoops';
 import type { Window } from './windowScan';
 
 /** Leaked clusters whose content is looked at. */
@@ -53,25 +54,42 @@ export class Comparison {
 
   /** Where refcounts and references are all 0 or 1: 32 clusters at a time. */
   private byMap(from: number, to: number): void {
+    const { loops } = this.context;
+    const firstPair = (from - this.window.first) / CLUSTERS_PER_PAIR;
+    const wholePairs = Math.floor((to - this.window.first) / CLUSTERS_PER_PAIR);
+    for (let pair = loops.nextDifference(firstPair, wholePairs); pair < wholePairs; pair = loops.nextDifference(pair + 1, wholePairs)) {
+      this.pair(pair, -1);
+    }
+    const rest = (to - this.window.first) % CLUSTERS_PER_PAIR;
+    if (rest > 0) {
+      this.pair(wholePairs, 2 ** rest - 1);
+    }
+    this.noteHighest(firstPair, wholePairs, rest);
+  }
+
+  private pair(pair: number, inRange: number): void {
+    const { map } = this.context.loops;
+    const one = (map[pair * 2] ?? 0) & inRange;
+    const seen = (map[pair * 2 + 1] ?? 0) & inRange;
+    for (let differ = one ^ seen; differ !== 0; differ &= differ - 1) {
+      const bit = 31 - Math.clz32(differ & -differ);
+      this.mismatch(this.window.first + pair * CLUSTERS_PER_PAIR + bit, (one >>> bit) & 1, (seen >>> bit) & 1);
+    }
+  }
+
+  /** Looks for the last cluster in use, from the end. */
+  private noteHighest(firstPair: number, wholePairs: number, rest: number): void {
     const { loops, tally } = this.context;
     const { map } = loops;
-    const { first } = this.window;
-    let lastUsed = -1;
-    for (let x = from - first; x < to - first; x += 32) {
-      const pair = (x >>> 5) << 1;
-      const inRange = to - first - x >= 32 ? -1 : 2 ** (to - first - x) - 1;
-      const one = (map[pair] ?? 0) & inRange;
-      const seen = (map[pair + 1] ?? 0) & inRange;
-      if ((one | seen) !== 0) {
-        lastUsed = x + 31 - Math.clz32(one | seen);
-      }
-      for (let differ = one ^ seen; differ !== 0; differ &= differ - 1) {
-        const bit = 31 - Math.clz32(differ & -differ);
-        this.mismatch(first + x + bit, (one >>> bit) & 1, (seen >>> bit) & 1);
-      }
+    let used = rest > 0 ? ((map[wholePairs * 2] ?? 0) | (map[wholePairs * 2 + 1] ?? 0)) & (2 ** rest - 1) : 0;
+    let pair = wholePairs;
+    while (used === 0 && pair > firstPair) {
+      pair--;
+      used = (map[pair * 2] ?? 0) | (map[pair * 2 + 1] ?? 0);
     }
-    if (lastUsed >= 0) {
-      tally.highestCluster = Math.max(tally.highestCluster, first + lastUsed);
+    if (used !== 0) {
+      const cluster = this.window.first + pair * CLUSTERS_PER_PAIR + 31 - Math.clz32(used);
+      tally.highestCluster = Math.max(tally.highestCluster, cluster);
     }
   }
 

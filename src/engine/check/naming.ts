@@ -21,7 +21,7 @@ export async function nameOwners(context: CheckContext): Promise<void> {
       note(Number(hostOffset), Number(length), () => ({ name, guest: null }));
     }
   });
-  for (let block = 0; block < refcounts.table.length; block++) {
+  for (const block of refcounts.blocks) {
     if (refcounts.blockOffset(block) !== 0) {
       note(refcounts.blockOffset(block), clusterSize, () => ({ name: `refcount block ${block}`, guest: null }));
     }

@@ -13,10 +13,7 @@ export function countRefcountBlocks(context: CheckContext, { first, end, isFirst
   const { image, refcounts, findings, owners, tally } = context;
   const { clusterSize, fileClusters, fileLength, refcountMax } = image;
   const { table } = refcounts;
-  for (let block = 0; block < table.length; block++) {
-    if (table.high(block) === 0 && table.low(block) === 0) {
-      continue;
-    }
+  for (const block of refcounts.blocks) {
     const offset = refcounts.blockOffset(block);
     const place = table.word(block) & ~0x1ffn;
     const cluster = Math.floor(offset / clusterSize);

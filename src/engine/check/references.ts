@@ -57,9 +57,10 @@ export class SparseReferences implements References {
   private readonly map: Int32Array;
   private readonly metadata: Int32Array;
 
+  /** @param metadata a bit for every cluster of the window, all zero */
   constructor(loops: ScanLoops, metadata: Int32Array) {
     this.map = loops.map;
-    this.metadata = metadata.fill(0);
+    this.metadata = metadata;
   }
 
   add(x: number, active: number, snapshots: number, role: number): void {
@@ -120,9 +121,10 @@ export class DenseReferences implements References {
   /** `ROLE` bits and the two clashes that the roles alone do not tell. */
   private readonly roles: Uint8Array;
 
+  /** @param counts and @param roles one for every cluster of the window, all zero */
   constructor(counts: Uint32Array, roles: Uint8Array) {
-    this.counts = counts.fill(0);
-    this.roles = roles.fill(0);
+    this.counts = counts;
+    this.roles = roles;
   }
 
   add(x: number, active: number, snapshots: number, role: number): void {

@@ -223,4 +223,27 @@
         (br $blocks)))
     (v128.any_true
       (v128.and (local.get $all)
-        (v128.const i16x8 0xfeff 0xfeff 0xfeff 0xfeff 0xfeff 0xfeff 0xfeff 0xfeff)))))
+        (v128.const i16x8 0xfeff 0xfeff 0xfeff 0xfeff 0xfeff 0xfeff 0xfeff 0xfeff))))
+
+  ;; The first pair from `from` on whose words differ, `to` where none does before.
+  (func (export "nextDifference") (param $from i32) (param $to i32) (result i32)
+    (local $two v128) (local $at i32)
+    (block $found
+      (loop $pairs
+        (br_if $found (i32.ge_u (i32.add (local.get $from) (i32.const 1)) (local.get $to)))
+        (local.set $two (v128.load (i32.add (global.get $map) (i32.shl (local.get $from) (i32.const 3)))))
+        (br_if $found
+          (v128.any_true
+            (v128.xor
+              (local.get $two)
+              (i8x16.shuffle 4 5 6 7 0 1 2 3 12 13 14 15 8 9 10 11 (local.get $two) (local.get $two)))))
+        (local.set $from (i32.add (local.get $from) (i32.const 2)))
+        (br $pairs)))
+    (block $here
+      (loop $singly
+        (br_if $here (i32.ge_u (local.get $from) (local.get $to)))
+        (local.set $at (i32.add (global.get $map) (i32.shl (local.get $from) (i32.const 3))))
+        (br_if $here (i32.ne (i32.load (local.get $at)) (i32.load offset=4 (local.get $at))))
+        (local.set $from (i32.add (local.get $from) (i32.const 1)))
+        (br $singly)))
+    (local.get $from)))

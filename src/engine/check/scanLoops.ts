@@ -58,6 +58,8 @@ export interface ScanLoops {
    * Returns whether any of them is neither 0 nor 1.
    */
   pack16(at: number, bytes: number, pair: number): boolean;
+  /** The first pair of the map from `from` on whose words differ; `to` where none before it does. */
+  nextDifference(from: number, to: number): number;
 }
 
 /** Makes the loops with memory of their own; they look at nothing before the first `moveTo`. */
@@ -84,6 +86,7 @@ interface KernelExports {
   begin(): void;
   scan(at: number, count: number): number;
   pack16(at: number, bytes: number, pair: number): number;
+  nextDifference(from: number, to: number): number;
 }
 
 function wasmApi(): WasmApi | undefined {
@@ -100,6 +103,7 @@ class WasmLoops implements ScanLoops {
   readonly slow: Int32Array;
   private readonly shape: ScanShape;
   private readonly exports: KernelExports;
+  private moved = false;
 
   constructor(api: WasmApi, shape: ScanShape) {
     const pairs = mapPairs(shape);
@@ -115,7 +119,11 @@ class WasmLoops implements ScanLoops {
 
   moveTo(firstCluster: number, windowLength: number): void {
     const { clusterBits, littleEndian, fileClusters } = this.shape;
-    this.map.fill(0);
+    // New memory is zero, and stays untouched where the file has nothing.
+    if (this.moved) {
+      this.map.fill(0);
+    }
+    this.moved = true;
     this.exports.configure(MAP_AT, SLOW_AT, clusterBits, littleEndian ? 1 : 0, firstCluster, windowLength, fileClusters);
   }
 
@@ -137,6 +145,10 @@ class WasmLoops implements ScanLoops {
 
   pack16(at: number, bytes: number, pair: number): boolean {
     return this.exports.pack16(BUFFER_AT + at, bytes, pair) !== 0;
+  }
+
+  nextDifference(from: number, to: number): number {
+    return this.exports.nextDifference(from, to);
   }
 }
 
@@ -164,6 +176,7 @@ class PlainLoops implements ScanLoops {
   private followsHigh = 0;
   private followsLow = 0;
   private some = false;
+  private moved = false;
   private firstCluster = 0;
   private windowLength = 0;
 
@@ -183,7 +196,10 @@ class PlainLoops implements ScanLoops {
   }
 
   moveTo(firstCluster: number, windowLength: number): void {
-    this.map.fill(0);
+    if (this.moved) {
+      this.map.fill(0);
+    }
+    this.moved = true;
     this.firstCluster = firstCluster;
     this.windowLength = windowLength;
   }
@@ -282,6 +298,15 @@ class PlainLoops implements ScanLoops {
       map[to] = bits;
     }
     return other !== 0;
+  }
+
+  nextDifference(from: number, to: number): number {
+    const { map } = this;
+    let pair = from;
+    while (pair < to && map[pair * 2] === map[pair * 2 + 1]) {
+      pair++;
+    }
+    return pair;
   }
 }
 

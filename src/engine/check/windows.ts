@@ -105,15 +105,15 @@ class Memory {
   }
 
   metadata(): Int32Array {
-    this.bits ??= new Int32Array(Math.ceil(Math.min(this.slots, this.sizes.sparse) / CLUSTERS_PER_PAIR));
+    this.bits = this.bits?.fill(0) ?? new Int32Array(Math.ceil(Math.min(this.slots, this.sizes.sparse) / CLUSTERS_PER_PAIR));
     return this.bits;
   }
 
   dense(): DenseReferences {
-    this.bits = undefined;
     const length = Math.min(this.slots, this.sizes.dense);
-    this.counts ??= new Uint32Array(length);
-    this.roles ??= new Uint8Array(length);
+    this.bits = undefined;
+    this.counts = this.counts?.fill(0) ?? new Uint32Array(length);
+    this.roles = this.roles?.fill(0) ?? new Uint8Array(length);
     return new DenseReferences(this.counts, this.roles);
   }
 }
