@@ -42,7 +42,7 @@ export function resolveName(recorded: string, context: NameContext): ResolvedNam
   const protocol = protocolOf(recordedName);
   if (protocol === 'json') {
     const name = jsonFileName(recordedName);
-    return local(recordedName, name === null ? null : against(currentFolder, stripFilePrefix(name)), 'json');
+    return local(recordedName, name === null ? null : against(currentFolder, name), 'json');
   }
   if (protocol === 'file') {
     return local(recordedName, against(currentFolder, stripFilePrefix(recordedName)), null);

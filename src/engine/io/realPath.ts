@@ -32,7 +32,9 @@ function resolve(absolute: string, links: number): string {
     // A dangling link: creating or appearing, the file would be where the link points.
     return resolve(path.resolve(resolve(parent, links - 1), target), links - 1);
   }
-  return path.join(resolve(parent, links), path.basename(absolute));
+  const name = path.basename(absolute);
+  // What is not there has no parent folder to go back to: such a name leads nowhere, and must not come to lead somewhere by being shortened.
+  return name === '..' ? resolve(parent, links) : path.join(resolve(parent, links), name);
 }
 
 function linkTarget(absolute: string): string | null {

@@ -97,15 +97,6 @@ describe('a chain', () => {
     expect(await outline(at('inside/overlay'))).toEqual(['active inside/overlay: qcow2', 'backing base: qcow2']);
   });
 
-  test('has a data file after the image it belongs to', async () => {
-    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', `data_file=${at('data')}`, at('external'), '1M']);
-    expect(await outline(image('over', 'external'))).toEqual(['active over: qcow2', 'backing external: qcow2', 'data-file data: raw']);
-    const chain = await openChain(at('external'), { gate: followGate('none') });
-    chain.close();
-    expect(chain.layers[0]?.detail).toMatchObject({ dataFile: null });
-    expect(chain.links.map(({ state }) => state.kind)).toEqual(['open', 'refused']);
-  });
-
   test('of VMDK shows parents and extents', async () => {
     writeFileSync(at('disk-flat.vmdk'), Buffer.alloc(1024));
     writeFileSync(at('sparse.vmdk'), 'KDMV');

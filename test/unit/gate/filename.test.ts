@@ -25,7 +25,7 @@ describe('a backing file', () => {
   test.each([
     ['base', '/images/base', '/images/base'],
     ['sub/base', '/images/sub/base', '/images/sub/base'],
-    ['../base', '/images/../base', '/base'],
+    ['../../x/base', '/images/../../x/base', '/images/x/base'],
     ['./a//base', '/images/./a//base', '/images/a/base'],
     ['/abs/base', '/abs/base', '/abs/base'],
     ['base\nname\u001b[31m', '/images/base\nname\u001b[31m', '/images/base\nname\u001b[31m'],
@@ -75,7 +75,7 @@ describe('json: names', () => {
     ['{"driver":"qcow2","file":{"driver":"file","filename":"/x"}}', '/x'],
     ['{"driver":"qcow2","file.driver":"file","file.filename":"/x"}', '/x'],
     ['{"file.filename":"x"}', '/run/x'],
-    ['{"filename":"file:x"}', '/run/x'],
+    ['{"filename":"file:x"}', '/run/file:x'],
     ['{"driver":"raw","offset":512,"file":{"driver":"file","filename":"/x"}}', null],
     ['{"driver":"nbd","host":"example.org"}', null],
     ['{"driver":"qcow2","file":{"driver":"http","url":"http://x"}}', null],

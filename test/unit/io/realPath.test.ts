@@ -37,6 +37,11 @@ describe('where a path leads', () => {
     expect(realPath(`${folder}/inside/escape/../inside/missing`)).toBe(join(folder, 'inside/missing'));
   });
 
+  test('a `..` behind something missing leads nowhere', () => {
+    expect(realPath(`${folder}/inside/missing/../link`)).toBe(join(folder, 'inside/missing/link'));
+    expect(realPath(`${folder}/missing/../../etc/passwd`)).toBe(join(folder, 'missing/etc/passwd'));
+  });
+
   test('a link to itself ends', () => {
     expect(realPath(join(folder, 'inside/circle/x'))).toContain('circle');
   });
