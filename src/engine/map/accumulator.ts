@@ -104,7 +104,7 @@ class CurveAccumulator extends CellAccumulator {
 
   classes(first: number, values: Uint8Array, count: number): void {
     const { counts } = this;
-    for (let i = 0; i < count; ) {
+    for (let i = 0; i < count;) {
       const end = Math.min(count, i + this.enter(first + i));
       for (; i < end; i++) {
         counts[values[i]!]!++;
@@ -114,7 +114,7 @@ class CurveAccumulator extends CellAccumulator {
 
   fill(first: number, count: number, value: number): void {
     const { perCell } = this;
-    for (let at = first, left = count; left > 0; ) {
+    for (let at = first, left = count; left > 0;) {
       if (at % perCell === 0 && left >= perCell) {
         this.finish();
         const whole = Math.floor(left / perCell);
@@ -167,7 +167,7 @@ class RowAccumulator extends CellAccumulator {
   classes(first: number, values: Uint8Array, count: number): void {
     const { counts, classCount, level } = this;
     const { x: left } = this.area;
-    for (let i = 0; i < count; ) {
+    for (let i = 0; i < count;) {
       const column = (first + i) % this.width;
       const end = Math.min(count, i + this.width - column);
       this.enter((first + i - column) / this.width);
@@ -180,7 +180,7 @@ class RowAccumulator extends CellAccumulator {
   fill(first: number, count: number, value: number): void {
     const { counts, classCount, level, width, area } = this;
     const scale = 2 ** level;
-    for (let at = first, rest = count; rest > 0; ) {
+    for (let at = first, rest = count; rest > 0;) {
       const column = at % width;
       const row = (at - column) / width;
       if (column === 0 && row % scale === 0 && rest >= width * scale && area.across * scale === width) {
@@ -193,7 +193,7 @@ class RowAccumulator extends CellAccumulator {
       }
       this.enter(row);
       const end = Math.min(width, column + rest);
-      for (let x = column; x < end; ) {
+      for (let x = column; x < end;) {
         const cell = x >>> level;
         const stop = Math.min(end, (cell + 1) * scale);
         counts[(cell - area.x) * classCount + value]! += stop - x;

@@ -44,13 +44,19 @@ export class GuestMap implements ClassSource {
   constructor(chain: Pick<OpenedChain, 'layers' | 'complete'>, mode: MapMode, view: LayerView) {
     const [active] = chain.layers;
     if (!active || active.detail.format === 'vmdk') {
-      throw unsupported(active?.filename ?? '', 'VMDK sparse extent header', 0, 'The grains of a VMDK image are not read, so there is no map.');
+      throw unsupported(
+        active?.filename ?? '',
+        'VMDK sparse extent header',
+        0,
+        'The grains of a VMDK image are not read, so there is no map.',
+      );
     }
     this.mode = mode;
     this.names = chain.layers.map(({ filename }) => filename);
     this.mappings = layerMappings(chain.layers, view);
     this.walk = new ChainWalk(this.mappings, chain.complete);
-    this.clusterSize = this.mappings[0]?.clusterSize || RAW_CELL;
+    const [first] = this.mappings;
+    this.clusterSize = first && first.clusterSize > 0 ? first.clusterSize : RAW_CELL;
     this.length = this.mappings[0]?.length ?? 0;
     this.clusters = Math.ceil(this.length / this.clusterSize);
     this.classes = mode === 'state' ? STATE_CLASSES : layerClasses(this.names);
@@ -61,9 +67,16 @@ export class GuestMap implements ClassSource {
     for (const kind of Object.values(UNIT)) {
       table[kind] = this.mode === 'state' ? stateOf(kind) : this.layerTableEntry(kind);
     }
-    const visitor = new ClassVisitor(this.clusterSize, table, this.mode === 'layer', this.classes.length, (start, end, depth, each) => {
-      this.splitFile(start, end, depth, each);
-    }, sink);
+    const visitor = new ClassVisitor(
+      this.clusterSize,
+      table,
+      this.mode === 'layer',
+      this.classes.length,
+      (start, end, depth, each) => {
+        this.splitFile(start, end, depth, each);
+      },
+      sink,
+    );
     await this.walk.run(from * this.clusterSize, Math.min(to * this.clusterSize, this.length), visitor, pace);
     visitor.finish();
   }
@@ -137,7 +150,7 @@ export class GuestMap implements ClassSource {
       extents = new FileExtents(source);
       this.files.set(source, extents);
     }
-    for (let at = start; at < end; ) {
+    for (let at = start; at < end;) {
       const extent = extents.at(at);
       const stop = Math.min(end, extent.to);
       each(at, stop, extent.data ? GUEST_CLASS.data : GUEST_CLASS.zero);
@@ -272,7 +285,7 @@ class ClassVisitor implements MapVisitor {
 
   private pieces(window: Window, from: number, to: number): void {
     const { owner, kind } = window;
-    for (let i = from; i < to; ) {
+    for (let i = from; i < to;) {
       let end = i + 1;
       while (end < to && kind[end] === kind[i] && owner[end] === owner[i]) {
         end++;
@@ -295,7 +308,7 @@ class ClassVisitor implements MapVisitor {
 
   private add(start: number, end: number, value: number): void {
     const { cell } = this;
-    for (let at = start; at < end; ) {
+    for (let at = start; at < end;) {
       const cluster = Math.floor(at / cell);
       if (cluster !== this.partial) {
         this.finish();

@@ -5,6 +5,7 @@ import { ENCRYPTION_EXTENSION, EXTENSION, LIMITS } from '../formats/qcow2/struct
 import { activeL1, type L1Location } from '../formats/qcow2/tables';
 import { Decoded } from '../layout/codec';
 import { HOST } from './hostClass';
+import type { TableLocation } from './l2Batches';
 
 /** A structure of the file that stands in one piece. */
 export interface MetadataRegion {
@@ -13,78 +14,58 @@ export interface MetadataRegion {
   readonly length: number;
   /** HOST number. */
   readonly hostClass: number;
-  /** "L1 table", "bitmap table 2" */
-  readonly title: string;
-  /** Internal snapshot or bitmap that it belongs to. */
-  readonly index?: number;
 }
 
-/** An L1 table to walk: the active one (`snapshot` null), or a snapshot's. */
-export interface L1Table extends L1Location {
-  readonly snapshot: number | null;
-}
-
-/** A table of a persistent bitmap. */
-export interface BitmapTable {
-  readonly index: number;
-  readonly hostOffset: number;
-  readonly entries: number;
-}
-
-/** What a qcow2 file's header and directories say lies where, without L2 tables, refcount blocks and what those lead to. */
+/** What a qcow2 file's header and directories say lies where, without L2 tables, refcount blocks, bitmaps' bits and data. */
 export interface MetadataLayout {
   readonly regions: readonly MetadataRegion[];
-  readonly l1Tables: readonly L1Table[];
-  readonly bitmapTables: readonly BitmapTable[];
+  /** The active table first. */
+  readonly l1Tables: readonly TableLocation[];
+  readonly bitmapTables: readonly TableLocation[];
 }
 
-/** A bitmap table of the largest disk at the finest granularity needs no more entries; QEMU's limit. */
+/** QEMU's limit for the entries of a bitmap table. */
 const MAX_BITMAP_ENTRIES = 0x8000000;
 
-/** Reads header, snapshot table and bitmap directory; what contradicts the format is left out or cut at the format's limits. */
+/** Reads header, snapshot table and bitmap directory; what contradicts the format is left out, or cut at its limits and the file's end. */
 export function layoutOf(metadata: Qcow2Metadata): MetadataLayout {
-  const { clusterSize, source } = metadata;
-  const regions: MetadataRegion[] = [{ hostOffset: 0, length: clusterSize, hostClass: HOST.header, title: 'qcow2 header' }];
-  const add = (hostOffset: number, length: number, hostClass: number, title: string, index?: number): void => {
+  const { clusterSize, source, refcountTableOffset, refcountTableClusters, snapshotsOffset } = metadata;
+  const regions: MetadataRegion[] = [];
+  const add = (hostOffset: number, length: number, hostClass: number): void => {
     if (hostOffset < source.size && length > 0) {
-      regions.push({ hostOffset, hostClass, title, length: Math.min(length, source.size - hostOffset), ...(index === undefined ? {} : { index }) });
+      regions.push({ hostOffset, hostClass, length: Math.min(length, source.size - hostOffset) });
     }
   };
-  const l1Tables: L1Table[] = [];
-  const addL1 = (location: L1Location, snapshot: number | null): void => {
-    const entries = Math.min(location.entries, LIMITS.maxL1Bytes / 8);
-    const title = snapshot === null ? 'active L1 table' : `L1 table of snapshot ${snapshot}`;
-    add(location.hostOffset, entries * 8, HOST.l1, title, snapshot ?? undefined);
-    l1Tables.push({ hostOffset: location.hostOffset, entries, snapshot });
+  const l1Tables: TableLocation[] = [];
+  const addL1 = ({ hostOffset, entries }: L1Location): void => {
+    const bounded = Math.min(entries, LIMITS.maxL1Bytes / 8);
+    add(hostOffset, bounded * 8, HOST.l1);
+    l1Tables.push({ hostOffset, entries: bounded });
   };
-  addL1(activeL1(metadata), null);
-  add(
-    metadata.refcountTableOffset,
-    Math.min(metadata.refcountTableClusters * clusterSize, LIMITS.maxRefcountTableBytes),
-    HOST.refcountTable,
-    'refcount table',
-  );
+  add(0, clusterSize, HOST.header);
+  addL1(activeL1(metadata));
+  add(refcountTableOffset, Math.min(refcountTableClusters * clusterSize, LIMITS.maxRefcountTableBytes), HOST.refcountTable);
   if (metadata.nbSnapshots > 0) {
     const { snapshots, length } = readSnapshotTable(metadata);
-    add(metadata.snapshotsOffset, length, HOST.snapshotTable, 'snapshot table');
-    for (const { index, l1TableOffset, l1Size } of snapshots) {
-      addL1({ hostOffset: l1TableOffset, entries: l1Size }, index);
+    add(snapshotsOffset, length, HOST.snapshotTable);
+    for (const { l1TableOffset, l1Size } of snapshots) {
+      addL1({ hostOffset: l1TableOffset, entries: l1Size });
     }
   }
-  const bitmapTables: BitmapTable[] = [];
+  const bitmapTables: TableLocation[] = [];
   const directory = readBitmapDirectory(metadata);
   if (directory.extension) {
-    add(directory.directoryOffset, directory.directorySize, HOST.bitmap, 'bitmap directory');
-    for (const { index, tableOffset, tableEntries } of directory.bitmaps) {
+    add(directory.directoryOffset, directory.directorySize, HOST.bitmap);
+    for (const { tableOffset, tableEntries } of directory.bitmaps) {
       const entries = Math.min(tableEntries, MAX_BITMAP_ENTRIES);
-      add(tableOffset, entries * 8, HOST.bitmap, `table of bitmap ${index}`, index);
-      bitmapTables.push({ index, hostOffset: tableOffset, entries });
+      add(tableOffset, entries * 8, HOST.bitmap);
+      bitmapTables.push({ hostOffset: tableOffset, entries });
     }
   }
   const encryption = metadata.extensions.find(({ type }) => type === EXTENSION.encryption);
-  if (encryption && metadata.cryptMethod === 2) {
+  if (encryption) {
     const pointer = new Decoded(ENCRYPTION_EXTENSION, encryption.data);
-    add(pointer.number('offset'), pointer.number('length'), HOST.encryption, 'encryption header');
+    add(pointer.number('offset'), pointer.number('length'), HOST.encryption);
   }
   return { regions, l1Tables, bitmapTables };
 }

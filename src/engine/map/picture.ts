@@ -1,24 +1,28 @@
-import type { MapTile } from '../../protocol/inspect';
+import type { MapOrder, MapTile } from '../../protocol/inspect';
 import type { Pace } from '../pace';
 import { newAccumulator, wholeLevel, type CountListener } from './accumulator';
 import type { CellArrays } from './cells';
 import { ClassArray, ClassCounter, MAP_OUTSIDE, MAP_TILE_SIDE, type ClassSource } from './classSource';
-import type { MapGeometry } from './geometry';
+import { MapGeometry } from './geometry';
 import { FIRST_STORED_LEVEL, paddedLength, reduceClasses, reduceLevel } from './pyramid';
 import { tileOfArea, tileOfCells, tileOfClasses } from './tiles';
 
-/** Up to so many clusters are kept as one byte each. */
-export const MOST_CLUSTERS = 2 ** 24;
-/** Of larger maps so many cells are stored at the finest stored level. */
-const MOST_CELLS = 2 ** 22;
-/** Numbers in the table of exact counts of a large map. */
-const MOST_COUNTS = 2 ** 20;
+/** Up to so many clusters are kept as one byte each: a disk of 1 TiB in clusters of 64 KiB, and a file that holds one and its metadata. */
+export const MOST_CLUSTERS = 2 ** 24 + 2 ** 22;
+
+/** What a map of more clusters keeps. */
+export interface LargeLimits {
+  /** Cells at the finest stored level. */
+  readonly cells: number;
+  /** Numbers in the table of exact counts. */
+  readonly counts: number;
+}
+
+const LARGE_LIMITS: LargeLimits = { cells: 2 ** 22, counts: 2 ** 20 };
 
 /** A map laid out in one order, ready to be shown. */
 export interface Picture {
   readonly geometry: MapGeometry;
-  /** Bytes held in memory for this picture alone. */
-  readonly bytes: number;
   /** Clusters of each class in the whole map. */
   readonly counts: Float64Array;
   tile(level: number, x: number, y: number, pace: Pace): Promise<MapTile>;
@@ -26,44 +30,70 @@ export interface Picture {
   cellCounts(level: number, x: number, y: number, pace: Pace): Promise<Float64Array>;
 }
 
-/** The classes of all clusters, for maps that are small enough; each order's picture is made from them. */
-export interface ClassTable {
+/** The classes of all clusters, for maps that are small enough, and the pictures that were made from them. */
+export class ClassTable {
   /** One byte a cluster, padded for `reduceClasses`. */
   readonly values: Uint8Array<ArrayBuffer>;
   readonly counts: Float64Array;
-}
+  private readonly clusters: number;
+  private readonly pictures = new Map<MapOrder, WholePicture>();
 
-/** @throws EngineError `cancelled`, `file.io` */
-export async function readClassTable(source: ClassSource, pace: Pace): Promise<ClassTable> {
-  const values = new Uint8Array(paddedLength(source.clusters)).fill(MAP_OUTSIDE, source.clusters);
-  await source.scan(0, source.clusters, new ClassArray(0, values), pace);
-  const counter = new ClassCounter();
-  counter.classes(0, values, source.clusters);
-  return { values, counts: counter.counts };
+  private constructor(values: Uint8Array<ArrayBuffer>, clusters: number) {
+    const counter = new ClassCounter();
+    counter.classes(0, values, clusters);
+    this.values = values;
+    this.counts = counter.counts;
+    this.clusters = clusters;
+  }
+
+  /** @throws EngineError `cancelled`, `file.io` */
+  static async read(source: ClassSource, pace: Pace): Promise<ClassTable> {
+    const values = new Uint8Array(paddedLength(source.clusters)).fill(MAP_OUTSIDE, source.clusters);
+    await source.scan(0, source.clusters, new ClassArray(0, values), pace);
+    return new ClassTable(values, source.clusters);
+  }
+
+  /** Bytes held in memory, pictures and all. */
+  get bytes(): number {
+    let sum = this.values.length;
+    for (const { ownBytes } of this.pictures.values()) {
+      sum += ownBytes;
+    }
+    return sum;
+  }
+
+  /** The picture in an order; the first time it takes some tens of milliseconds. */
+  picture(order: MapOrder): WholePicture {
+    let picture = this.pictures.get(order);
+    if (!picture) {
+      picture = new WholePicture(this.values, this.counts, new MapGeometry(order, this.clusters));
+      this.pictures.set(order, picture);
+    }
+    return picture;
+  }
 }
 
 export class WholePicture implements Picture {
   readonly geometry: MapGeometry;
-  readonly bytes: number;
   readonly counts: Float64Array;
+  /** Bytes held in memory besides the classes. */
+  readonly ownBytes: number;
   private readonly values: Uint8Array<ArrayBuffer>;
   /** Levels from FIRST_STORED_LEVEL on. */
   private readonly stored: readonly CellArrays[];
 
-  constructor({ values, counts }: ClassTable, geometry: MapGeometry) {
+  constructor(values: Uint8Array<ArrayBuffer>, counts: Float64Array, geometry: MapGeometry) {
     this.geometry = geometry;
     this.values = values;
     this.counts = counts;
     this.stored = geometry.levels < FIRST_STORED_LEVEL ? [] : coarserLevels(reduceClasses(values, geometry), geometry, FIRST_STORED_LEVEL);
-    this.bytes = bytesOf(this.stored);
+    this.ownBytes = bytesOf(this.stored);
   }
 
   tile(level: number, x: number, y: number): Promise<MapTile> {
     const cells = this.stored[level - FIRST_STORED_LEVEL];
     return Promise.resolve(
-      cells
-        ? tileOfCells(this.geometry, level, x, y, cells)
-        : tileOfClasses(this.geometry, level === 0 ? 0 : 1, x, y, this.values),
+      cells ? tileOfCells(this.geometry, level, x, y, cells) : tileOfClasses(this.geometry, level === 0 ? 0 : 1, x, y, this.values),
     );
   }
 
@@ -99,9 +129,9 @@ export class LargePicture implements Picture {
   }
 
   /** @throws EngineError `cancelled`, `file.io` */
-  static async make(source: ClassSource, geometry: MapGeometry, pace: Pace): Promise<LargePicture> {
-    const firstLevel = firstLevelOf(geometry);
-    const exact = new ExactCounts(geometry, firstLevel, source.classes.length);
+  static async make(source: ClassSource, geometry: MapGeometry, pace: Pace, limits = LARGE_LIMITS): Promise<LargePicture> {
+    const firstLevel = firstLevelOf(geometry, limits.cells);
+    const exact = new ExactCounts(geometry, firstLevel, source.classes.length, limits.counts);
     const accumulator = newAccumulator(geometry, firstLevel, wholeLevel(geometry, firstLevel), source.classes.length, exact);
     await source.scan(0, source.clusters, accumulator, pace);
     accumulator.finish();
@@ -143,9 +173,9 @@ export class LargePicture implements Picture {
 }
 
 /** The finest level that a large map stores. */
-export function firstLevelOf(geometry: MapGeometry): number {
-  let level = FIRST_STORED_LEVEL;
-  while (geometry.cellsAt(level) > MOST_CELLS) {
+function firstLevelOf(geometry: MapGeometry, mostCells: number): number {
+  let level = 0;
+  while (geometry.cellsAt(level) > mostCells) {
     level++;
   }
   return level;
@@ -161,9 +191,9 @@ class ExactCounts implements CountListener {
   private readonly finerWidth: number;
   private readonly width: number;
 
-  constructor(geometry: MapGeometry, finerLevel: number, classCount: number) {
+  constructor(geometry: MapGeometry, finerLevel: number, classCount: number, mostCounts: number) {
     let level = finerLevel;
-    while (geometry.cellsAt(level) * classCount > MOST_COUNTS && level < geometry.levels) {
+    while (geometry.cellsAt(level) * classCount > mostCounts && level < geometry.levels) {
       level++;
     }
     this.level = level;
@@ -187,7 +217,7 @@ class ExactCounts implements CountListener {
   }
 
   cells(first: number, count: number, value: number, clusters: number): void {
-    for (let cell = first; cell < first + count; ) {
+    for (let cell = first; cell < first + count;) {
       // Cells up to the next border of a parent share it.
       const unit = this.geometry.order === 'hilbert' ? 4 ** this.finer : Math.min(2 ** this.finer, this.finerWidth);
       const end = Math.min(first + count, cell - (cell % unit) + unit);

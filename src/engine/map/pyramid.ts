@@ -7,11 +7,12 @@ export const FIRST_STORED_LEVEL = 2;
 
 /** Bytes that an array of classes for `reduceClasses` must have: whole blocks of 4 x 4 cells, what is outside the map set to MAP_OUTSIDE. */
 export function paddedLength(clusters: number): number {
-  // In rowMajor order a block of rows may be cut by the end of the map. Its width is at most 2^12 for what is kept in memory whole.
+  // In rowMajor order a block of rows may be cut by the end of the map.
   return Math.ceil(clusters / 16) * 16 + 4 * ROW_LIMIT;
 }
 
-const ROW_LIMIT = 4096;
+/** Width of the largest map whose classes are all in memory. */
+const ROW_LIMIT = 8192;
 
 /**
  * Makes the cells of FIRST_STORED_LEVEL from the classes of all clusters: each from 16 of them, in two steps of four. This is the loop
@@ -110,16 +111,7 @@ export function reduceLevel(finer: CellArrays, geometry: MapGeometry, level: num
 }
 
 /** Children at or past `count` hold nothing. */
-function combine(
-  cells: CellArrays,
-  cell: number,
-  finer: CellArrays,
-  a: number,
-  b: number,
-  c: number,
-  d: number,
-  count: number,
-): void {
+function combine(cells: CellArrays, cell: number, finer: CellArrays, a: number, b: number, c: number, d: number, count: number): void {
   let sum = 0;
   let inside = 0;
   let mask = 0;

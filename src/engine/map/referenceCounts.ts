@@ -13,6 +13,8 @@ export class ReferenceCounts {
   /** First cluster of the stretch. */
   readonly first: number;
   readonly length: number;
+  /** Whether anything was counted. */
+  touched = false;
   private readonly entries: Uint16Array;
 
   constructor(first: number, length: number) {
@@ -28,6 +30,7 @@ export class ReferenceCounts {
       const entry = this.entries[at]!;
       const known = entry & 15;
       const count = Math.min(MOST_REFERENCES, (entry >>> 4) + weight);
+      this.touched = true;
       this.entries[at] = (count << 4) | (entry === 0 || known === hostClass ? hostClass : CONFLICT);
     }
   }
@@ -44,11 +47,12 @@ export class ReferenceCounts {
   }
 
   /**
-   * Final classes of clusters from `at` on (counted from the stretch's first), given their refcounts on disk; null where the format counts
+   * Final classes of the clusters from `from` on, given their refcounts on disk; null where the format counts
    * none: then a cluster that nothing references is lost, and one that two things reference is broken.
    */
-  resolve(at: number, refcounts: Uint16Array | null, target: Uint8Array, count: number): void {
+  resolve(from: number, refcounts: Uint16Array | null, target: Uint8Array, count: number): void {
     const { entries } = this;
+    const at = from - this.first;
     for (let i = 0; i < count; i++) {
       const entry = entries[at + i]!;
       const references = entry >>> 4;
