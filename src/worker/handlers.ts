@@ -1,0 +1,141 @@
+import type { CancellationToken, MessageConnection } from 'vscode-jsonrpc';
+
+import { openChain } from '../engine/block/chain';
+import { invalidRequest } from '../engine/errors';
+import type { OpeningGate } from '../engine/gate/gate';
+import { probeFile } from '../engine/inspect/probeFile';
+import type { PaceOptions, ProgressListener } from '../engine/pace';
+import { writeSampleImages } from '../engine/sample/write';
+import {
+  closeSession,
+  describeChain,
+  imageCall,
+  imageChanged,
+  openSession,
+  probeFiles,
+  progressType,
+  writeSample,
+  type ImageCall,
+  type ImageMethod,
+  type ImageRequests,
+} from '../protocol/engine';
+import { remoteGate } from './gate';
+import { imageHandlers } from './imageHandlers';
+import type { OpenImage } from './openImage';
+import { Session } from './session';
+import { toResponseError } from './wire';
+
+/** Progress goes out this often at most, in milliseconds; a bar needs no more. */
+const PROGRESS_MS = 50;
+
+/** Answers everything that the shell asks of the worker. The connection is the caller's to start listening on. */
+export class EngineService {
+  private readonly connection: MessageConnection;
+  private readonly gate: OpeningGate;
+  private readonly sessions = new Map<number, Session>();
+  private nextSession = 1;
+
+  constructor(connection: MessageConnection) {
+    this.connection = connection;
+    this.gate = remoteGate(connection);
+    connection.onRequest(openSession, ({ path, format }, token) => answer(token, (signal) => this.open(path, format, signal)));
+    connection.onRequest(closeSession, ({ session }, token) => answer(token, () => this.close(session)));
+    connection.onRequest(imageCall, (call, token) => answer(token, (signal) => this.call(call, signal)));
+    connection.onRequest(describeChain, ({ path, format }, token) =>
+      answer(token, async (signal) => {
+        const chain = await openChain(path, { gate: this.gate, format, signal });
+        chain.close();
+        return { links: chain.links };
+      }),
+    );
+    connection.onRequest(probeFiles, ({ paths }, token) => answer(token, () => ({ formats: paths.map((path) => probeFile(path)) })));
+    connection.onRequest(writeSample, ({ folder }, token) =>
+      answer(token, () => {
+        writeSampleImages(folder);
+        return null;
+      }),
+    );
+  }
+
+  private async open(
+    ...[path, format, signal]: [string, Parameters<typeof Session.open>[0]['format'], AbortSignal]
+  ): Promise<{ session: number }> {
+    const id = this.nextSession++;
+    const session = await Session.open({ path, format, gate: this.gate, onChange: (change) => this.tellChange(id, change) }, signal);
+    this.sessions.set(id, session);
+    return { session: id };
+  }
+
+  private close(id: number): null {
+    this.sessions.get(id)?.close();
+    this.sessions.delete(id);
+    return null;
+  }
+
+  private async call(call: ImageCall, signal: AbortSignal): Promise<ImageRequests[ImageMethod]['result']> {
+    const session = this.sessions.get(call.session);
+    if (!session) {
+      throw invalidRequest('The image is no longer open.');
+    }
+    return dispatch(session, call, { signal, onProgress: this.progressTo(call.progressToken) });
+  }
+
+  private progressTo(token: string | null): ProgressListener | undefined {
+    if (token === null) {
+      return undefined;
+    }
+    let due = 0;
+    return (done, total) => {
+      const now = performance.now();
+      if (now >= due) {
+        due = now + PROGRESS_MS;
+        this.tell(this.connection.sendProgress(progressType, token, { done, total }));
+      }
+    };
+  }
+
+  private tellChange(session: number, change: Parameters<Parameters<typeof Session.open>[0]['onChange']>[0]): void {
+    this.tell(this.connection.sendNotification(imageChanged, { session, ...change }));
+  }
+
+  /** A notification that cannot be sent has nobody left to read it. */
+  private tell(sent: Promise<void>): void {
+    sent.catch(() => undefined);
+  }
+}
+
+/** The one place where a method's name meets its parameters: the table's types hold the two together, the wire's union does not. */
+async function dispatch(
+  session: Session,
+  { method, params }: ImageCall,
+  options: PaceOptions,
+): Promise<ImageRequests[ImageMethod]['result']> {
+  if (!Object.hasOwn(imageHandlers, method)) {
+    throw invalidRequest(`The engine has no method '${method}'.`);
+  }
+  const handler = imageHandlers[method] as (
+    image: OpenImage,
+    params: ImageCall['params'],
+    options: PaceOptions,
+  ) => ImageRequests[ImageMethod]['result'] | Promise<ImageRequests[ImageMethod]['result']>;
+  return session.use((image) => handler(image, params, options));
+}
+
+/** Runs a handler with the request's cancellation as a signal, and lets errors cross with all that is known of them. */
+async function answer<T>(
+  token: CancellationToken,
+  work: (signal: AbortSignal) => T | Promise<T>,
+): Promise<T | ReturnType<typeof toResponseError>> {
+  const aborted = new AbortController();
+  const listener = token.onCancellationRequested(() => aborted.abort());
+  if (token.isCancellationRequested) {
+    aborted.abort();
+  }
+  try {
+    return await work(aborted.signal);
+  } catch (error) {
+    return toResponseError(error);
+  } finally {
+    listener.dispose();
+  }
+}

@@ -1,0 +1,47 @@
+import type { OpenedChain } from '../engine/block/layer';
+import { Inspector } from '../engine/inspect/inspector';
+import { MapSession } from '../engine/map/mapSession';
+import type { Overview } from '../protocol/inspect';
+
+/**
+ * What is open of an image at one moment: its chain and what is cached about it. When the files change it is replaced as a whole;
+ * requests that still use the old one finish on it.
+ */
+export class OpenImage {
+  readonly chain: OpenedChain;
+  readonly inspector: Inspector;
+  readonly maps: MapSession;
+  readonly overview: Overview;
+  private users = 0;
+  private retired = false;
+
+  constructor(chain: OpenedChain) {
+    this.chain = chain;
+    this.inspector = new Inspector(chain);
+    this.maps = new MapSession(chain);
+    // Read at once: after a change, this is what the new state is compared with.
+    this.overview = this.inspector.overview();
+  }
+
+  async use<T>(work: (image: this) => T | Promise<T>): Promise<T> {
+    this.users += 1;
+    try {
+      return await work(this);
+    } finally {
+      this.users -= 1;
+      this.closeWhenUnused();
+    }
+  }
+
+  /** Nobody begins to use it any more. */
+  retire(): void {
+    this.retired = true;
+    this.closeWhenUnused();
+  }
+
+  private closeWhenUnused(): void {
+    if (this.retired && this.users === 0) {
+      this.chain.close();
+    }
+  }
+}
