@@ -81,7 +81,11 @@ if (!options.product) {
   };
   bundles.push(
     { outdir: 'dist/test/host', entryPoints: { index: 'test/host/index.ts', ...(await testFiles('test/host')) }, settings },
-    { outdir: 'dist/test/e2e', entryPoints: { index: 'test/e2e/index.ts', ...(await testFiles('test/e2e')) }, settings },
+    {
+      outdir: 'dist/test/e2e',
+      entryPoints: { index: 'test/e2e/index.ts', screenshots: 'test/e2e/screenshots.ts', ...(await testFiles('test/e2e')) },
+      settings,
+    },
     { outdir: 'dist/test/bench', entryPoints: { main: 'test/bench/main.ts' }, settings: { ...settings, ...MODULE } },
   );
 }

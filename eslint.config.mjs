@@ -163,12 +163,7 @@ export default defineConfig(
   }),
   layer({
     files: ['webview/**'],
-    refuse: [
-      VSCODE,
-      NODE,
-      NETWORK,
-      { regex: String.raw`/src/(?!protocol/)`, message: 'The webview knows the protocol only.' },
-    ],
+    refuse: [VSCODE, NODE, NETWORK, { regex: String.raw`/src/(?!protocol/)`, message: 'The webview knows the protocol only.' }],
   }),
   { files: ['webview/toolkit.ts'], rules: { '@typescript-eslint/no-restricted-imports': 'off' } },
   layer({
@@ -179,7 +174,7 @@ export default defineConfig(
 
   // What prints.
   {
-    files: ['src/cli/**', 'src/sample/main.ts', 'test/bench/**', 'test/harness/**', 'scripts/**', '*.mjs'],
+    files: ['src/cli/**', 'src/sample/main.ts', 'test/bench/**', 'test/harness/**', 'test/e2e/screenshots.ts', 'scripts/**', '*.mjs'],
     rules: { 'no-console': 'off' },
   },
 

@@ -1,23 +1,16 @@
 /** `npm run bench`: builds, runs the benchmarks against the real tools, and writes docs/benchmarks.md. Arguments go to test/bench/main.ts. */
 import { NODE, ROOT } from './run/paths.mjs';
 import { run } from './run/processes.mjs';
+import { command, say } from './run/say.mjs';
 import { build } from './setup/build.mjs';
 import { installDependencies } from './setup/dependencies.mjs';
 import { installSystemTools } from './setup/systemTools.mjs';
 
-/** @param {string} step */
-function say(step) {
-  console.log(`> ${step}`);
-}
-
-try {
+await command(async () => {
   await installDependencies(say);
   await installSystemTools({ oracles: true, browser: true }, say);
   say('Building');
   await build({ tests: true });
   const { code } = await run(NODE, ['--enable-source-maps', 'dist/test/bench/main.mjs', ...process.argv.slice(2)], { cwd: ROOT });
   process.exitCode = code;
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  process.exit(1);
-}
+});

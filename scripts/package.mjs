@@ -6,6 +6,7 @@ import { cp, readFile, stat, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { NODE, ROOT, temporaryFolder } from './run/paths.mjs';
 import { run } from './run/processes.mjs';
+import { command, say } from './run/say.mjs';
 import { build } from './setup/build.mjs';
 import { installDependencies, npm } from './setup/dependencies.mjs';
 
@@ -15,17 +16,7 @@ const PARTS = ['.vscodeignore', 'CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 
 /** The systems with calls that koffi is used for. */
 const KOFFI_SYSTEMS = ['linux-x64', 'linux-arm64', 'darwin-x64', 'darwin-arm64'];
 
-/** @param {string} step */
-function say(step) {
-  console.log(`> ${step}`);
-}
-
-try {
-  await main();
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  process.exit(1);
-}
+await command(main);
 
 async function main() {
   await installDependencies(say);

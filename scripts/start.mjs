@@ -10,6 +10,7 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ROOT, VSCODE_CACHE } from './run/paths.mjs';
 import { isStopping, run, runsUntilInterrupted, start } from './run/processes.mjs';
+import { command, say } from './run/say.mjs';
 import { build, requireNode } from './setup/build.mjs';
 import { installDependencies } from './setup/dependencies.mjs';
 import { SAMPLE, writeSample } from './setup/sample.mjs';
@@ -19,17 +20,7 @@ import { serveVsCode } from './vscode/server.mjs';
 /** How long `code` may take to hand its window over, in milliseconds. */
 const HAND_OVER_TIMEOUT = 60_000;
 
-/** @param {string} step */
-function say(step) {
-  console.log(`> ${step}`);
-}
-
-try {
-  await main();
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  process.exit(1);
-}
+await command(main);
 
 async function main() {
   const { values: options } = parseArgs({

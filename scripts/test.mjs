@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { NODE, projectEnvironment, RESULTS } from './run/paths.mjs';
 import { run } from './run/processes.mjs';
+import { say } from './run/say.mjs';
 import { requireNode } from './setup/build.mjs';
 import { installDependencies } from './setup/dependencies.mjs';
 import { installSystemTools } from './setup/systemTools.mjs';
@@ -58,11 +59,6 @@ function vitest(project) {
     '--reporter=json',
     `--outputFile.json=${results}`,
   ];
-}
-
-/** @param {string} step */
-function say(step) {
-  console.log(`> ${step}`);
 }
 
 try {

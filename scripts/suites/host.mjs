@@ -5,14 +5,10 @@
 import { join } from 'node:path';
 import { runTests } from '@vscode/test-electron';
 import { RESULTS, ROOT, temporaryFolder } from '../run/paths.mjs';
+import { say } from '../run/say.mjs';
 import { writeSampleImages } from '../setup/sample.mjs';
 import { servedVsCode } from '../vscode/cache.mjs';
 import { downloadedVsCode } from '../vscode/desktop.mjs';
-
-/** @param {string} step */
-function say(step) {
-  console.log(`> ${step}`);
-}
 
 const downloaded = await downloadedVsCode(say);
 if (downloaded === undefined) {

@@ -1,0 +1,83 @@
+import { join } from 'node:path';
+import { ROOT, temporaryFolder } from '../../scripts/run/paths.mjs';
+import { writeSampleImages } from '../../scripts/setup/sample.mjs';
+import { launchChromium } from '../../scripts/vscode/browser.mjs';
+import { IMAGE_TABS, ImageEditor } from '../harness/imageEditor';
+import { THEMES } from '../harness/theme';
+import type { ThemeKind } from '../harness/theme';
+import { startTestServer } from '../harness/vscodeServer';
+import { VsCodeWindow } from '../harness/window';
+
+/*
+ * `npm run screenshots`: every tab in every theme into test-results/screenshots, to be looked at, and the README's pictures into
+ * docs/images. `--folder DIR --image NAME` takes the first kind of another image and leaves the README's alone.
+ */
+
+const SIZE = { width: 1280, height: 860 };
+
+void main().then(
+  () => process.exit(0),
+  (error: unknown) => {
+    console.error(error);
+    process.exit(1);
+  },
+);
+
+async function main(): Promise<void> {
+  const folder = option('--folder');
+  const image = option('--image') ?? 'web-server-staging.qcow2';
+  const workspace = folder ?? join(await temporaryFolder('screenshots'), 'images');
+  if (folder === undefined) {
+    await writeSampleImages(workspace);
+  }
+  const [browser, server] = await Promise.all([launchChromium(), startTestServer({ log: 'screenshots-server' })]);
+  const window = await VsCodeWindow.open(browser, server.address(workspace), SIZE);
+  await window.showViewContainer('Image Chains');
+  if (folder === undefined) {
+    await takeForReadme(window);
+  }
+  await takeGallery(window, image);
+  await browser.close();
+  await server.stop();
+}
+
+async function takeForReadme(window: VsCodeWindow): Promise<void> {
+  const picture = (name: string): string => join(ROOT, 'docs', 'images', `${name}.png`);
+  await window.setTheme('dark');
+  await window.treeRow(/^debian-12-base/).waitFor();
+  const active = await ImageEditor.open(window, 'web-server-staging.qcow2');
+  await window.screenshot(picture('overview'));
+  await active.show('Map');
+  await window.screenshot(picture('map'));
+  const corrupted = await ImageEditor.open(window, 'corrupted.qcow2');
+  await check(corrupted);
+  await window.screenshot(picture('check'));
+  await window.closeAllEditors();
+}
+
+async function takeGallery(window: VsCodeWindow, image: string): Promise<void> {
+  const editor = await ImageEditor.open(window, image);
+  await check(editor);
+  for (const theme of Object.keys(THEMES) as ThemeKind[]) {
+    await window.setTheme(theme);
+    for (const tab of IMAGE_TABS) {
+      await editor.show(tab);
+      const name = `${tab.toLowerCase().replace(/\W+/g, '-')}-${theme}`;
+      await window.screenshot(name);
+      console.log(name);
+    }
+  }
+}
+
+/** Checks the image in front and waits for the verdict. */
+async function check(editor: ImageEditor): Promise<void> {
+  const panel = await editor.show('Check');
+  await editor.window.runCommand('Chainscope: Check Image');
+  await panel.locator('.verdict').waitFor();
+  await editor.settled();
+}
+
+function option(name: string): string | undefined {
+  const at = process.argv.indexOf(name);
+  return at < 0 ? undefined : process.argv[at + 1];
+}
