@@ -1,4 +1,4 @@
-import type { LuksHeader } from '../formats/luks/header';
+import { cipherKeyBytes, type LuksHeader } from '../formats/luks/header';
 
 /** QAPI's QCryptoBlockInfoLUKS. Offsets are bytes from the start of the LUKS header. */
 export interface LuksInfo {
@@ -25,10 +25,8 @@ export interface LuksSlotInfo {
 
 /** What `qemu-img info` says of a LUKS header, be it a volume's or one inside qcow2. */
 export function luksInfo(luks: LuksHeader): LuksInfo {
-  // A key for XTS is two keys of the cipher's own width.
-  const cipherKeyBits = (luks.cipherMode === 'xts' ? luks.keyBytes / 2 : luks.keyBytes) * 8;
   return {
-    cipherAlg: `${luks.cipherName}-${cipherKeyBits}`,
+    cipherAlg: `${luks.cipherName}-${cipherKeyBytes(luks) * 8}`,
     cipherMode: luks.cipherMode,
     ivgenAlg: luks.ivGenerator,
     ...(luks.ivHash === null ? {} : { ivgenHashAlg: luks.ivHash }),

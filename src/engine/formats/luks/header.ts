@@ -45,6 +45,17 @@ export interface LuksHeader {
 /** What every LUKS1 writer uses; a slot with another number cannot be opened by QEMU. */
 const STRIPES = 4000;
 
+/** Key lengths in bytes that QEMU has each cipher with. */
+const CIPHERS: Readonly<Record<string, readonly number[]>> = {
+  aes: [16, 24, 32],
+  cast5: [16],
+  serpent: [16, 24, 32],
+  twofish: [16, 24, 32],
+};
+const MODES = ['ecb', 'cbc', 'xts', 'ctr'];
+const IV_GENERATORS = ['plain', 'plain64', 'essiv'];
+const HASHES = ['md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512', 'ripemd160'];
+
 /** Reads a LUKS1 header. Never throws on content; I/O errors pass through. */
 export function readLuksHeader(source: ByteSource, hostOffset: number): LuksHeader {
   const header: LuksHeader['header'] = new Decoded(LUKS_HEADER, readAvailable(source, hostOffset, LUKS_HEADER.length));
@@ -96,14 +107,37 @@ export function readLuksHeader(source: ByteSource, hostOffset: number): LuksHead
     payloadOffset,
     slots,
     problems,
-    ivHash: ivHash ?? null,
+    ivHash: ivGenerator === 'essiv' ? (ivHash ?? null) : null,
     cipherName: text('cipher-name'),
     hash: text('hash-spec'),
     masterKeyIterations: header.number('mk-digest-iter'),
     uuid: text('uuid'),
   };
+  const demand = (holds: boolean, field: Parameters<typeof report>[0], message: string) => {
+    if (!holds) {
+      report(field, message);
+    }
+  };
+  demand(
+    CIPHERS[result.cipherName]?.includes(cipherKeyBytes(result)) ?? false,
+    'cipher-name',
+    `The cipher '${result.cipherName}' with a key of ${cipherKeyBytes(result)} bytes is not supported.`,
+  );
+  demand(MODES.includes(cipherMode), 'cipher-mode', `The cipher mode '${cipherMode}' is not supported.`);
+  demand(IV_GENERATORS.includes(ivGenerator), 'cipher-mode', `The initialisation vector generator '${ivGenerator}' is not supported.`);
+  demand(
+    ivGenerator !== 'essiv' || HASHES.includes(ivHash ?? ''),
+    'cipher-mode',
+    `The generator's hash '${ivHash ?? ''}' is not supported.`,
+  );
+  demand(HASHES.includes(result.hash), 'hash-spec', `The hash '${result.hash}' is not supported.`);
   problems.push(...slotProblems(result));
   return result;
+}
+
+/** Length in bytes of the cipher's own key: XTS takes two of them. */
+export function cipherKeyBytes({ cipherMode, keyBytes }: Pick<LuksHeader, 'cipherMode' | 'keyBytes'>): number {
+  return cipherMode === 'xts' ? keyBytes / 2 : keyBytes;
 }
 
 /** Whether the bytes begin with the magic of LUKS, of any version. */
