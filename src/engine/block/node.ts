@@ -49,7 +49,7 @@ export interface ReaderOptions {
 
 const DEFAULT_CACHE = 32 * 1024 * 1024;
 /** However long the chain, a layer keeps this much of its tables: below it every request would read them again. */
-const LEAST_CACHE = 64 * 1024;
+const LEAST_CACHE = 32 * 1024;
 
 /**
  * Opens a chain for reading its guest bytes; strict, as QEMU's drivers are. The chain stays the caller's to close.
@@ -60,7 +60,8 @@ export function openReader(chain: OpenedChain, options: ReaderOptions = {}): Cha
   requireComplete(chain);
   const layers = chain.layers.slice(from);
   const share = Math.max(LEAST_CACHE, Math.floor(cacheBytes / 2 / Math.max(1, layers.length)));
-  return new LayerStack(layers.map((layer, index) => new ReadableLayer(layer, index === 0 ? view : ACTIVE_VIEW, share)));
+  const compressed = new CompressedClusters(cacheBytes / 2);
+  return new LayerStack(layers.map((layer, index) => new ReadableLayer(layer, index === 0 ? view : ACTIVE_VIEW, share, compressed)));
 }
 
 class ReadableLayer {
@@ -71,9 +72,9 @@ class ReadableLayer {
   readonly source: ByteSource;
   /** Every byte is where it is: no need to ask where. */
   readonly linear: boolean;
-  private readonly compressed: CompressedClusters | null;
+  private readonly compressed: CompressedClusters;
 
-  constructor(layer: Layer, view: LayerView, cacheBytes: number) {
+  constructor(layer: Layer, view: LayerView, cacheBytes: number, compressed: CompressedClusters) {
     requireReadable(layer);
     const source = dataSource(layer);
     if (!source) {
@@ -84,7 +85,7 @@ class ReadableLayer {
     this.status = layerStatus(layer, view, cacheBytes);
     this.size = this.status.size;
     this.linear = layer.detail.format === 'raw';
-    this.compressed = layer.detail.format === 'qcow2' ? new CompressedClusters(layer.detail.metadata, cacheBytes) : null;
+    this.compressed = compressed;
   }
 
   /** What lies past the end of the file reads as zero. */
@@ -96,7 +97,11 @@ class ReadableLayer {
   }
 
   readCompressed(descriptor: CompressedDescriptor, guestOffset: number, target: Uint8Array): void {
-    const cluster = this.compressed!.cluster(descriptor);
+    const { detail, depth } = this.layer;
+    if (detail.format !== 'qcow2') {
+      throw new RangeError('only qcow2 has compressed clusters');
+    }
+    const cluster = this.compressed.cluster(depth, detail.metadata, descriptor);
     const within = guestOffset - descriptor.guestOffset;
     target.set(cluster.subarray(within, within + target.length));
   }

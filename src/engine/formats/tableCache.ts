@@ -2,6 +2,9 @@ import { readPadded, type ByteSource } from '../io/source';
 import type { ByteOrder } from '../layout/fields';
 import { WordTable } from '../layout/wordTable';
 
+/** Tables are read in pieces of at most this many bytes: a random access should not read a table of megabytes for one entry. */
+export const MAX_PIECE = 16 * 1024;
+
 /** Pieces of a layer's tables, read when first needed; the least recently used go when the bound is reached. */
 export class TableCache {
   /** Bytes of one piece; a table is cut into such pieces. */
@@ -37,5 +40,35 @@ export class TableCache {
     this.pieces.set(hostOffset, piece);
     this.last = piece;
     return piece;
+  }
+}
+
+/** One table of 64-bit words that is read piece by piece: what a header claims of its length costs nothing. */
+export class PagedTable {
+  readonly hostOffset: number;
+  /** Number of entries. */
+  readonly length: number;
+  private readonly cache: TableCache;
+  private readonly perPiece: number;
+
+  constructor(cache: TableCache, hostOffset: number, length: number) {
+    this.cache = cache;
+    this.hostOffset = hostOffset;
+    this.length = length;
+    this.perPiece = cache.pieceBytes / 8;
+  }
+
+  /** The piece that holds an entry; there its index is `indexInPiece`. */
+  pieceOf(index: number): WordTable {
+    return this.cache.piece(this.hostOffset + Math.floor(index / this.perPiece) * this.cache.pieceBytes);
+  }
+
+  indexInPiece(index: number): number {
+    return index % this.perPiece;
+  }
+
+  /** Byte offset in the file of an entry. */
+  entryOffset(index: number): number {
+    return this.hostOffset + index * 8;
   }
 }

@@ -1,13 +1,11 @@
 import { invalidRequest } from '../../errors';
-import { WordTable } from '../../layout/wordTable';
+import type { WordTable } from '../../layout/wordTable';
 import { plainExtent, unknownExtent, type GuestExtent, type LayerStatus } from '../extent';
-import { TableCache } from '../tableCache';
+import { MAX_PIECE, PagedTable, TableCache } from '../tableCache';
 import type { Qcow2Metadata } from './metadata';
-import { loadL1, type L1Location } from './tables';
+import type { L1Location } from './tables';
 import { LIMITS } from './structures';
 
-/** L2 tables are read in pieces of at most this many bytes: a random access should not read a table of 2 MiB for one entry. */
-const MAX_PIECE = 16 * 1024;
 /** Consecutive L1 entries without a table that one answer covers at most. */
 const MAX_EMPTY_TABLES = 65536;
 
@@ -26,7 +24,7 @@ type EntryKind = 'unallocated' | 'data' | 'zero' | 'compressed';
 export class Qcow2ClusterMap implements LayerStatus {
   readonly size: number;
   private readonly metadata: Qcow2Metadata;
-  private readonly l1: WordTable;
+  private readonly l1: PagedTable;
   private readonly cache: TableCache;
   /** Guest bytes that one allocation bit stands for: a cluster, or a subcluster. */
   private readonly unit: number;
@@ -38,10 +36,11 @@ export class Qcow2ClusterMap implements LayerStatus {
    * @param cacheBytes bound for the L2 tables kept in memory
    */
   constructor(metadata: Qcow2Metadata, location: L1Location, size: number, cacheBytes: number) {
-    const { source, clusterSize, extendedL2, l2EntryBytes, tablesReadable } = metadata;
+    const { source, clusterSize, extendedL2, l2EntryBytes } = metadata;
     this.metadata = metadata;
     this.size = size;
-    this.l1 = tablesReadable ? loadL1(metadata, location) : new WordTable(new Uint8Array(0), 0, 'big');
+    const l1Cache = new TableCache(source, 'big', MAX_PIECE, cacheBytes / 4);
+    this.l1 = new PagedTable(l1Cache, location.hostOffset, Math.min(location.entries, LIMITS.maxL1Bytes / 8));
     this.cache = new TableCache(source, 'big', Math.min(clusterSize, MAX_PIECE), cacheBytes);
     this.unit = extendedL2 ? clusterSize / LIMITS.subclustersPerCluster : clusterSize;
     this.entriesPerPiece = this.cache.pieceBytes / l2EntryBytes;
@@ -72,7 +71,7 @@ export class Qcow2ClusterMap implements LayerStatus {
 
   /** The L2 table's offset; 0 where there is none, as beyond the end of the L1 table. */
   private tableOffset(l1Index: number): number {
-    return l1Index < this.l1.length ? hostOffsetAt(this.l1, l1Index) : 0;
+    return l1Index < this.l1.length ? hostOffsetAt(this.l1.pieceOf(l1Index), this.l1.indexInPiece(l1Index)) : 0;
   }
 
   /** Guest offset up to which no L2 table exists, from a missing one on. */

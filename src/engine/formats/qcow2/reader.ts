@@ -4,47 +4,57 @@ import type { CompressedDescriptor } from '../extent';
 import { decompressCluster } from './compression';
 import type { Qcow2Metadata } from './metadata';
 
-/** Decompressed clusters of one image; the least recently used go when the bound is reached. */
+/** Decompressed clusters of a chain's images; the least recently used go when the bound is reached. */
 export class CompressedClusters {
-  private readonly metadata: Qcow2Metadata;
-  private readonly capacity: number;
-  private readonly clusters = new Map<number, Uint8Array>();
+  private readonly maxBytes: number;
+  private readonly clusters = new Map<string, Uint8Array>();
+  private bytes = 0;
 
-  constructor(metadata: Qcow2Metadata, maxBytes: number) {
-    this.metadata = metadata;
-    this.capacity = Math.max(1, Math.floor(maxBytes / metadata.clusterSize));
+  /** @param maxBytes one cluster is kept even when it is larger */
+  constructor(maxBytes: number) {
+    this.maxBytes = maxBytes;
   }
 
   /**
    * The cluster's bytes, all of them; not to be changed.
+   * @param owner tells the images apart
    * @throws EngineError `data.undecodable`, `format.unsupported`, `file.io`
    */
-  cluster(descriptor: CompressedDescriptor): Uint8Array {
-    const { hostOffset } = descriptor;
-    let bytes = this.clusters.get(hostOffset);
-    if (bytes) {
-      this.clusters.delete(hostOffset);
+  cluster(owner: number, metadata: Qcow2Metadata, descriptor: CompressedDescriptor): Uint8Array {
+    const key = `${owner}:${descriptor.hostOffset}`;
+    let cluster = this.clusters.get(key);
+    if (cluster) {
+      this.clusters.delete(key);
     } else {
-      bytes = this.decompress(descriptor);
-      if (this.clusters.size >= this.capacity) {
-        this.clusters.delete(this.clusters.keys().next().value!);
-      }
+      cluster = decompress(metadata, descriptor);
+      this.makeRoom(cluster.length);
+      this.bytes += cluster.length;
     }
-    this.clusters.set(hostOffset, bytes);
-    return bytes;
+    this.clusters.set(key, cluster);
+    return cluster;
   }
 
-  private decompress({ hostOffset, length, guestOffset }: CompressedDescriptor): Uint8Array {
-    const { source, compressionType, clusterSize } = this.metadata;
-    // Past the end of the file there are zeroes, as for QEMU; a stream that needs them is broken anyway.
-    const bytes = decompressCluster(compressionType, readPadded(source, hostOffset, length), clusterSize);
-    if (!bytes) {
-      throw new EngineError(
-        'data.undecodable',
-        `${source.name}: compressed cluster at offset ${hostOffset}: it does not decompress to the cluster of guest offset ${guestOffset}.`,
-        { file: source.name, structure: 'compressed cluster', hostOffset },
-      );
+  private makeRoom(length: number): void {
+    for (const [key, { length: freed }] of this.clusters) {
+      if (this.bytes + length <= this.maxBytes) {
+        break;
+      }
+      this.clusters.delete(key);
+      this.bytes -= freed;
     }
-    return bytes;
   }
+}
+
+function decompress(metadata: Qcow2Metadata, { hostOffset, length, guestOffset }: CompressedDescriptor): Uint8Array {
+  const { source, compressionType, clusterSize } = metadata;
+  // Past the end of the file there are zeroes, as for QEMU; a stream that needs them is broken anyway.
+  const bytes = decompressCluster(compressionType, readPadded(source, hostOffset, length), clusterSize);
+  if (!bytes) {
+    throw new EngineError(
+      'data.undecodable',
+      `${source.name}: compressed cluster at offset ${hostOffset}: it does not decompress to the cluster of guest offset ${guestOffset}.`,
+      { file: source.name, structure: 'compressed cluster', hostOffset },
+    );
+  }
+  return bytes;
 }

@@ -1,12 +1,11 @@
 import { invalidRequest } from '../../errors';
 import { safeNumber } from '../../layout/codec';
-import { WordTable } from '../../layout/wordTable';
 import { plainExtent, unknownExtent, type GuestExtent, type LayerStatus } from '../extent';
-import { TableCache } from '../tableCache';
-import { loadQedTable, type QedMetadata } from './metadata';
+import { MAX_PIECE, PagedTable, TableCache } from '../tableCache';
+import type { QedMetadata } from './metadata';
 
-/** As for qcow2: a random access should not read a table of megabytes for one entry. */
-const MAX_PIECE = 16 * 1024;
+/** Consecutive L1 entries without a table that one answer covers at most. */
+const MAX_EMPTY_TABLES = 65536;
 const ENTRY_BYTES = 8;
 /** L2 entries below 2 are no offsets. */
 const ZERO_CLUSTER = 1;
@@ -17,18 +16,19 @@ type EntryKind = 'unallocated' | 'zero' | 'data' | 'invalid';
 export class QedClusterMap implements LayerStatus {
   readonly size: number;
   private readonly metadata: QedMetadata;
-  private readonly l1: WordTable;
+  private readonly l1: PagedTable;
   private readonly cache: TableCache;
   private readonly entriesPerPiece: number;
   /** Clusters lie before this host offset: QED counts only whole ones in the file. */
   private readonly fileEnd: number;
 
   constructor(metadata: QedMetadata, size: number, cacheBytes: number) {
-    const { source, clusterSize, tablesReadable } = metadata;
+    const { source, clusterSize, tableBytes, tableEntries } = metadata;
     this.metadata = metadata;
     this.size = size;
-    this.l1 = tablesReadable ? loadQedTable(metadata, metadata.l1TableOffset) : new WordTable(new Uint8Array(0), 0, 'little');
-    this.cache = new TableCache(source, 'little', Math.min(metadata.tableBytes, MAX_PIECE), cacheBytes);
+    const pieceBytes = Math.min(tableBytes, MAX_PIECE);
+    this.l1 = new PagedTable(new TableCache(source, 'little', pieceBytes, cacheBytes / 4), metadata.l1TableOffset, tableEntries);
+    this.cache = new TableCache(source, 'little', pieceBytes, cacheBytes);
     this.entriesPerPiece = this.cache.pieceBytes / ENTRY_BYTES;
     this.fileEnd = Math.floor(source.size / clusterSize) * clusterSize;
   }
@@ -47,13 +47,14 @@ export class QedClusterMap implements LayerStatus {
     const tableOffset = this.tableOffset(l1Index);
     if (tableOffset === 0) {
       let next = l1Index + 1;
-      while (next < this.l1.length && this.tableOffset(next) === 0) {
+      const limit = Math.min(this.l1.length, next + MAX_EMPTY_TABLES);
+      while (next < limit && this.tableOffset(next) === 0) {
         next++;
       }
       return plainExtent('unallocated', next >= this.l1.length ? wanted : Math.min(wanted, next * l2Coverage - guestOffset));
     }
     if (!this.isClusterOffset(tableOffset) || tableOffset + tableBytes > this.fileEnd) {
-      const message = `The L2 table offset 0x${this.l1.word(l1Index).toString(16)} is not that of clusters in the file.`;
+      const message = `The L2 table offset 0x${this.tableWord(l1Index).toString(16)} is not that of clusters in the file.`;
       return unknownExtent(inTable, 'L1 table entry', this.l1.entryOffset(l1Index), message);
     }
     return this.statusInTable(tableOffset, guestOffset, inTable);
@@ -98,6 +99,10 @@ export class QedClusterMap implements LayerStatus {
 
   /** The L2 table's offset; 0 where there is none. */
   private tableOffset(l1Index: number): number {
-    return l1Index < this.l1.length ? safeNumber(this.l1.word(l1Index)) : 0;
+    return l1Index < this.l1.length ? safeNumber(this.tableWord(l1Index)) : 0;
+  }
+
+  private tableWord(l1Index: number): bigint {
+    return this.l1.pieceOf(l1Index).word(this.l1.indexInPiece(l1Index));
   }
 }
