@@ -6,6 +6,7 @@ import type { OpeningGate } from '../engine/gate/gate';
 import { probeFile } from '../engine/inspect/probeFile';
 import type { PaceOptions, ProgressListener } from '../engine/pace';
 import { writeSampleImages } from '../engine/sample/write';
+import type { ImageFormat } from '../protocol/chain';
 import {
   closeSession,
   describeChain,
@@ -57,11 +58,19 @@ export class EngineService {
     );
   }
 
-  private async open(
-    ...[path, format, signal]: [string, Parameters<typeof Session.open>[0]['format'], AbortSignal]
-  ): Promise<{ session: number }> {
+  private async open(path: string, format: ImageFormat | null, signal: AbortSignal): Promise<{ session: number }> {
     const id = this.nextSession++;
-    const session = await Session.open({ path, format, gate: this.gate, onChange: (change) => this.tellChange(id, change) }, signal);
+    const session = await Session.open(
+      {
+        path,
+        format,
+        gate: this.gate,
+        onChange: (change) => this.tellChange(id, change),
+        // It shows in the log; what was open stays.
+        onFailure: (error) => process.stderr.write(`'${path}' could not be read again: ${String(error)}\n`),
+      },
+      signal,
+    );
     this.sessions.set(id, session);
     return { session: id };
   }

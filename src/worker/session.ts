@@ -1,40 +1,55 @@
 import { openChain } from '../engine/block/chain';
-import type { OpenedChain } from '../engine/block/layer';
-import { isCancelled } from '../engine/errors';
+import { EngineError } from '../engine/errors';
 import type { OpeningGate } from '../engine/gate/gate';
 import { DEFAULT_WATCH, FileWatch, type WatchOptions } from '../engine/io/watch';
 import type { ChainLink, ImageFormat } from '../protocol/chain';
 import { changedFields } from './changes';
 import { OpenImage } from './openImage';
+import { UsageWatch } from './usageWatch';
 
 export interface SessionOptions {
+  /** Absolute. */
   readonly path: string;
   readonly format: ImageFormat | null;
   readonly gate: OpeningGate;
   readonly watch?: WatchOptions;
   /** The image or a file of its chain changed and was read again. */
   readonly onChange: (change: { readonly links: readonly ChainLink[]; readonly changedFields: readonly string[] }) => void;
+  /** Reading it again failed for a reason that nothing on the disk explains. */
+  readonly onFailure: (error: unknown) => void;
 }
 
 /** An image that somebody looks at: its chain, opened, and read again whenever one of its files changes. */
 export class Session {
   private readonly options: SessionOptions;
+  private readonly files: FileWatch;
+  private usage: UsageWatch;
   private image: OpenImage;
-  private watch: FileWatch;
-  private reading: Promise<void> | null = null;
+  private reading = false;
   private changedMeanwhile = false;
   private closed = false;
 
-  private constructor(options: SessionOptions, chain: OpenedChain) {
+  private constructor(options: SessionOptions, image: OpenImage, files: FileWatch) {
     this.options = options;
-    this.image = new OpenImage(chain);
-    this.watch = this.watchFiles();
+    this.image = image;
+    this.files = files;
+    files.watch(filesOf(image));
+    this.usage = this.watchUsage();
   }
 
   /** @throws EngineError when the image's own file does not open */
   static async open(options: SessionOptions, signal: AbortSignal): Promise<Session> {
-    const { path, format, gate } = options;
-    return new Session(options, await openChain(path, { gate, format, signal }));
+    const { path, format, gate, watch = DEFAULT_WATCH } = options;
+    // Watched before it is read, so that no change falls between the two.
+    const opened: { session?: Session } = {};
+    const files = new FileWatch([path], () => opened.session?.changed(), watch);
+    try {
+      opened.session = new Session(options, new OpenImage(await openChain(path, { gate, format, signal })), files);
+      return opened.session;
+    } catch (error) {
+      files.close();
+      throw error;
+    }
   }
 
   /** Works on the image as it was last read. */
@@ -44,7 +59,8 @@ export class Session {
 
   close(): void {
     this.closed = true;
-    this.watch.close();
+    this.files.close();
+    this.usage.close();
     this.image.retire();
   }
 
@@ -53,29 +69,34 @@ export class Session {
     return this.closed;
   }
 
-  private watchFiles(): FileWatch {
-    const files = this.image.chain.links.map(({ path }) => path).filter((path) => path !== null);
-    return new FileWatch(files, () => this.changed(), this.options.watch ?? DEFAULT_WATCH);
+  private watchUsage(): UsageWatch {
+    const { links, layers } = this.image.chain;
+    return new UsageWatch(layers[0]!.source, links[0]?.image?.usage ?? null, () => this.changed());
   }
 
   private changed(): void {
     this.changedMeanwhile = true;
-    this.reading ??= this.readAgain().finally(() => {
-      this.reading = null;
-    });
+    if (!this.reading) {
+      this.reading = true;
+      void this.readAgain()
+        .catch((error: unknown) => this.options.onFailure(error))
+        .finally(() => {
+          this.reading = false;
+        });
+    }
   }
 
   /** Reads until nothing changed while it was reading. */
   private async readAgain(): Promise<void> {
+    const { path, format, gate } = this.options;
     while (this.changedMeanwhile && !this.isClosed()) {
       this.changedMeanwhile = false;
-      const { path, format, gate } = this.options;
       let next: OpenImage;
       try {
         next = new OpenImage(await openChain(path, { gate, format }));
       } catch (error) {
-        if (isCancelled(error)) {
-          return;
+        if (!(error instanceof EngineError)) {
+          throw error;
         }
         // Gone, or being replaced: what was open stays, its descriptors hold the old file. The watch tells when there is a new one.
         continue;
@@ -87,9 +108,14 @@ export class Session {
       const before = this.image;
       this.image = next;
       before.retire();
-      this.watch.close();
-      this.watch = this.watchFiles();
+      this.files.watch(filesOf(next));
+      this.usage.close();
+      this.usage = this.watchUsage();
       this.options.onChange({ links: next.chain.links, changedFields: changedFields(before.overview, next.overview) });
     }
   }
+}
+
+function filesOf({ chain }: OpenImage): string[] {
+  return chain.links.map(({ path }) => path).filter((path) => path !== null);
 }

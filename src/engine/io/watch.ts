@@ -6,61 +6,86 @@ export interface WatchOptions {
   readonly pollMs: number;
   /** Milliseconds that changes are gathered before they are told. */
   readonly settleMs: number;
+  /** Milliseconds between two tellings at least: a guest at work writes all the time. */
+  readonly restMs: number;
 }
 
-export const DEFAULT_WATCH: WatchOptions = { pollMs: 2000, settleMs: 200 };
+export const DEFAULT_WATCH: WatchOptions = { pollMs: 2000, settleMs: 200, restMs: 1000 };
 
 /**
  * Watches files that may come, go, be replaced and be written to at any moment. The system's own events make it prompt; where there are
  * none (network file systems, containers) looking now and then finds the same. Many changes are told once.
  */
 export class FileWatch {
-  private readonly paths: readonly string[];
   private readonly options: WatchOptions;
   private readonly onChange: () => void;
-  private readonly folders: fs.FSWatcher[] = [];
   private readonly timer: NodeJS.Timeout;
-  private settling: NodeJS.Timeout | null = null;
+  /** Each file's state when it was last looked at. */
+  private readonly seen = new Map<string, string>();
+  private readonly folders = new Map<string, fs.FSWatcher>();
+  private telling: NodeJS.Timeout | null = null;
+  private lastTold = -Infinity;
   private looking = false;
   private again = false;
   private closed = false;
-  private seen: string[];
 
-  /** @param paths absolute; a file that does not exist is watched for */
-  constructor(paths: readonly string[], onChange: () => void, options: WatchOptions = DEFAULT_WATCH) {
-    this.paths = [...new Set(paths)];
+  /** @param files absolute; a file that does not exist is watched for */
+  constructor(files: readonly string[], onChange: () => void, options: WatchOptions = DEFAULT_WATCH) {
     this.onChange = onChange;
     this.options = options;
-    this.seen = this.paths.map(stateNow);
-    for (const folder of new Set(this.paths.map((file) => path.dirname(file)))) {
-      this.watchFolder(folder);
-    }
     this.timer = setInterval(() => this.look(), options.pollMs);
     this.timer.unref();
+    this.watch(files);
+  }
+
+  /** Watches these files from now on and no others. What is known of those that were watched before stays known. */
+  watch(files: readonly string[]): void {
+    const wanted = new Set(files);
+    for (const file of this.seen.keys()) {
+      if (!wanted.has(file)) {
+        this.seen.delete(file);
+      }
+    }
+    for (const file of wanted) {
+      if (!this.seen.has(file)) {
+        this.seen.set(file, stateNow(file));
+      }
+    }
+    const folders = new Set([...wanted].map((file) => path.dirname(file)));
+    for (const [folder, watcher] of this.folders) {
+      if (!folders.has(folder)) {
+        watcher.close();
+        this.folders.delete(folder);
+      }
+    }
+    for (const folder of folders) {
+      if (!this.folders.has(folder)) {
+        this.watchFolder(folder);
+      }
+    }
   }
 
   close(): void {
     this.closed = true;
     clearInterval(this.timer);
-    if (this.settling) {
-      clearTimeout(this.settling);
+    if (this.telling) {
+      clearTimeout(this.telling);
     }
-    for (const folder of this.folders) {
-      folder.close();
+    for (const watcher of this.folders.values()) {
+      watcher.close();
     }
   }
 
   private watchFolder(folder: string): void {
-    const names = new Set(this.paths.filter((file) => path.dirname(file) === folder).map((file) => path.basename(file)));
     try {
       const watcher = fs.watch(folder, { persistent: false }, (_event, name) => {
-        if (name === null || names.has(name)) {
+        if (name === null || this.seen.has(path.join(folder, name))) {
           this.look();
         }
       });
       // A folder that goes away ends its events; looking goes on.
       watcher.on('error', () => watcher.close());
-      this.folders.push(watcher);
+      this.folders.set(folder, watcher);
     } catch {
       // No such folder yet, or no more watches to be had: looking now and then has to do.
     }
@@ -72,23 +97,41 @@ export class FileWatch {
       return;
     }
     this.looking = true;
-    void Promise.all(this.paths.map(stateOf)).then((states) => {
+    const files = [...this.seen.keys()];
+    void Promise.all(files.map(stateOf)).then((states) => {
       this.looking = false;
       if (this.closed) {
         return;
       }
-      if (states.some((state, index) => state !== this.seen[index])) {
-        this.seen = states;
-        this.settling ??= setTimeout(() => {
-          this.settling = null;
-          this.onChange();
-        }, this.options.settleMs);
+      let changed = false;
+      for (const [index, file] of files.entries()) {
+        const before = this.seen.get(file);
+        const now = states[index] ?? '';
+        if (before !== undefined && before !== now) {
+          this.seen.set(file, now);
+          changed = true;
+        }
+      }
+      if (changed) {
+        this.tell();
       }
       if (this.again) {
         this.again = false;
         this.look();
       }
     });
+  }
+
+  private tell(): void {
+    const rest = this.lastTold + this.options.restMs - performance.now();
+    this.telling ??= setTimeout(
+      () => {
+        this.telling = null;
+        this.lastTold = performance.now();
+        this.onChange();
+      },
+      Math.max(this.options.settleMs, rest),
+    );
   }
 }
 
