@@ -33,6 +33,22 @@ export interface NameContext {
  * resolved first -, whereas a data file's name, or one behind `file:`, is relative to the current folder.
  */
 export function resolveName(recorded: string, context: NameContext): ResolvedName {
+  return local(placeName(recorded, context));
+}
+
+/** The name as QEMU would open and print it; nothing of the file that it names is touched. */
+export function openedName(recorded: string, context: NameContext): string {
+  return placeName(recorded, context).filename;
+}
+
+interface PlacedName {
+  readonly filename: string;
+  /** Not yet followed; null when the name is no local file. */
+  readonly absolute: string | null;
+  readonly protocol: string | null;
+}
+
+function placeName(recorded: string, context: NameContext): PlacedName {
   const { imageFilename, role } = context;
   // To QEMU, which is written in C, a name ends at its first NUL, however long the image says it is.
   const recordedName = recorded.split('\0', 1)[0] ?? '';
@@ -42,21 +58,21 @@ export function resolveName(recorded: string, context: NameContext): ResolvedNam
   const protocol = protocolOf(recordedName);
   if (protocol === 'json') {
     const name = jsonFileName(recordedName);
-    return local(recordedName, name === null ? null : against(currentFolder, name), 'json');
+    return { filename: recordedName, absolute: name === null ? null : against(currentFolder, name), protocol: 'json' };
   }
   if (protocol === 'file') {
-    return local(recordedName, against(currentFolder, stripFilePrefix(recordedName)), null);
+    return { filename: recordedName, absolute: against(currentFolder, stripFilePrefix(recordedName)), protocol: null };
   }
   if (protocol !== null) {
-    return local(recordedName, null, protocol);
+    return { filename: recordedName, absolute: null, protocol };
   }
   if (path.isAbsolute(recordedName)) {
-    return local(recordedName, recordedName, null);
+    return { filename: recordedName, absolute: recordedName, protocol: null };
   }
   if (role === 'data-file') {
-    return local(recordedName, against(currentFolder, recordedName), null);
+    return { filename: recordedName, absolute: against(currentFolder, recordedName), protocol: null };
   }
-  return local(imageFolder + recordedName, against(absoluteImageFolder, recordedName), null);
+  return { filename: imageFolder + recordedName, absolute: against(absoluteImageFolder, recordedName), protocol: null };
 }
 
 /** The protocol prefix of a file name: what stands before a colon that comes before any slash; null without one. */
@@ -73,7 +89,7 @@ export function stripFilePrefix(name: string): string {
   return name.startsWith('file:') ? name.slice('file:'.length) : name;
 }
 
-function local(filename: string, absolute: string | null, protocol: string | null): ResolvedName {
+function local({ filename, absolute, protocol }: PlacedName): ResolvedName {
   if (absolute === null || absolute.includes('\0')) {
     // No file system has a name with a NUL in it; JSON can write one.
     return { filename, path: null, realPath: null, protocol };

@@ -1,4 +1,4 @@
-import { resolveName } from '../gate/filename';
+import { openedName } from '../gate/filename';
 import { readAvailable, type ByteSource } from '../io/source';
 import { isLuks, readLuksHeader, requireOpenableLuks } from '../formats/luks/header';
 import { probeFormat } from '../formats/probe';
@@ -148,7 +148,7 @@ function qedInfo(source: ByteSource): FormatPart {
 
 /** The name that QEMU would open the backing file by. */
 function fullBackingFilename(backingFilename: string, { fileName, currentFolder }: InfoOptions): string {
-  return resolveName(backingFilename, { imageFilename: fileName, role: 'backing', currentFolder }).filename;
+  return openedName(backingFilename, { imageFilename: fileName, role: 'backing', currentFolder });
 }
 
 function roundUp(size: number): number {
