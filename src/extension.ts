@@ -3,6 +3,7 @@ import * as vscode from 'vscode';
 import { AddedImages } from './shell/chains/addedImages';
 import { ChainModel } from './shell/chains/chainModel';
 import { ChainView } from './shell/chains/chainView';
+import { Expansion } from './shell/chains/expansion';
 import { AccessCommands } from './shell/commands/access';
 import { Checks } from './shell/commands/check';
 import { ImageCommands } from './shell/commands/images';
@@ -36,7 +37,7 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
   keep({ dispose: () => void engine.dispose() });
   const added = new AddedImages(context.workspaceState);
   const model = keep(new ChainModel({ engine, folders, added, log }));
-  const view = keep(new ChainView(model, folders));
+  const view = keep(new ChainView(model, folders, new Expansion(context.workspaceState)));
   const problems = keep(new Problems());
   const editors = keep(new ImageEditors({ engine, folders, extensionUri: context.extensionUri, log }));
 

@@ -2,6 +2,7 @@ import * as vscode from 'vscode';
 
 import { DisposableStore, type Disposable } from '../lifecycle';
 import type { ChainModel } from './chainModel';
+import type { Expansion } from './expansion';
 import { nodesOfImage, type ForestNode } from './forest';
 import type { ForestChange } from './forestDiff';
 import { rowOf } from './rows';
@@ -35,11 +36,13 @@ export class ChainTree implements vscode.TreeDataProvider<ChainItem>, Disposable
   readonly onDidChangeTreeData = this.changed.event;
   private items = new Map<string, ChainItem>();
   private readonly model: ChainModel;
+  private readonly expansion: Expansion;
   /** Resolves when the workspace was looked at for the first time. */
   private readonly firstScan: () => Promise<void>;
 
-  constructor(model: ChainModel, firstScan: () => Promise<void>) {
+  constructor(model: ChainModel, expansion: Expansion, firstScan: () => Promise<void>) {
     this.model = model;
+    this.expansion = expansion;
     this.firstScan = firstScan;
     this.disposables.add(model.onDidChange((change) => this.follow(change)));
   }
@@ -91,6 +94,10 @@ export class ChainTree implements vscode.TreeDataProvider<ChainItem>, Disposable
     this.disposables.dispose();
   }
 
+  private newItem(node: ForestNode, parent: ChainItem | undefined, few: boolean): ChainItem {
+    return new ChainItem(node, parent, this.expansion.of(node.id) ?? (few && parent === undefined));
+  }
+
   private itemsOf(nodes: readonly ForestNode[]): ChainItem[] {
     return nodes.flatMap((node) => this.items.get(node.id) ?? []);
   }
@@ -101,7 +108,7 @@ export class ChainTree implements vscode.TreeDataProvider<ChainItem>, Disposable
     const after = new Map<string, ChainItem>();
     const keep = (node: ForestNode, parent: ChainItem | undefined): void => {
       const known = before.get(node.id);
-      const item = known !== undefined && known.parent === parent ? known : new ChainItem(node, parent, few && parent === undefined);
+      const item = known !== undefined && known.parent === parent ? known : this.newItem(node, parent, few);
       item.node = node;
       after.set(node.id, item);
       for (const child of node.children) {

@@ -7,6 +7,7 @@ import type { WorkspaceFolders } from '../trust/workspaceFolders';
 import type { ChainModel } from './chainModel';
 import { ChainTree, type ChainItem } from './chainTree';
 import { ChainWatcher } from './chainWatcher';
+import type { Expansion } from './expansion';
 
 export const CHAINS_VIEW = 'chainscope.chains';
 
@@ -23,12 +24,14 @@ export class ChainView implements Disposable {
   private scanned: Promise<void> | undefined;
   private readAt = 0;
 
-  constructor(model: ChainModel, folders: WorkspaceFolders) {
+  constructor(model: ChainModel, folders: WorkspaceFolders, expansion: Expansion) {
     this.model = model;
     this.folders = folders;
-    this.tree = this.disposables.add(new ChainTree(model, () => this.firstScan()));
+    this.tree = this.disposables.add(new ChainTree(model, expansion, () => this.firstScan()));
     this.view = this.disposables.add(vscode.window.createTreeView(CHAINS_VIEW, { treeDataProvider: this.tree, showCollapseAll: true }));
 
+    this.disposables.add(this.view.onDidExpandElement(({ element }) => void expansion.set(element.id, true)));
+    this.disposables.add(this.view.onDidCollapseElement(({ element }) => void expansion.set(element.id, false)));
     this.disposables.add(this.view.onDidChangeVisibility(() => this.rereadWhenStale()));
     this.disposables.add(vscode.window.onDidChangeWindowState(() => this.rereadWhenStale()));
     this.disposables.add(vscode.workspace.onDidChangeWorkspaceFolders(() => void this.refreshIfScanned()));
