@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import * as vscode from 'vscode';
 
@@ -17,6 +17,8 @@ describe('the command Check Image', () => {
       images.create(name);
       images.qemuIo(name, 'write -P 1 0 1M');
     }
+    // Long enough for a cluster that nothing uses to lie in it.
+    truncateSync(images.of('leak.qcow2'), 128 * 65_536);
     // The first refcount block is the third cluster of a fresh image: cluster 100 is counted and not used, cluster 5 used and not counted.
     images.patch('leak.qcow2', 2 * 65_536 + 100 * 2, [0, 1]);
     images.patch('bad.qcow2', 2 * 65_536 + 5 * 2, [0, 0]);
@@ -60,8 +62,8 @@ describe('the command Check Image', () => {
     await check('leak.qcow2');
     const uri = vscode.Uri.file(images.of('leak.qcow2'));
     const gone = new Promise<void>((resolve) => {
-      const listener = vscode.languages.onDidChangeDiagnostics(({ uris }) => {
-        if (uris.some(({ fsPath }) => fsPath === uri.fsPath)) {
+      const listener = vscode.languages.onDidChangeDiagnostics(() => {
+        if (vscode.languages.getDiagnostics(uri).length === 0) {
           listener.dispose();
           resolve();
         }
@@ -69,6 +71,5 @@ describe('the command Check Image', () => {
     });
     rmSync(uri.fsPath);
     await gone;
-    assert.deepEqual(vscode.languages.getDiagnostics(uri), []);
   });
 });
