@@ -123,7 +123,7 @@ export class FindingsList extends LitElement {
   }
 
   protected override updated(): void {
-    this.list.attach(this);
+    this.list.attach(this, this.renderRoot);
   }
 
   private layOut(): readonly Row[] {
@@ -200,7 +200,7 @@ export class FindingsList extends LitElement {
     >
       ${icon('right')}<span class="severity-${severity}">${icon(severity)}</span>
       <span class="kind">${KIND_TITLES[kind]}</span>
-      <vscode-badge>${grouped(count)}</vscode-badge>
+      <span class="badge">${grouped(count)}</span>
       <span class="muted">${label}</span>
     </button>`;
   }

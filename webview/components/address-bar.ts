@@ -55,7 +55,7 @@ export class AddressBar extends LitElement {
         display: flex;
         gap: 4px;
         padding: 3px 0 2px;
-        color: var(--vscode-errorForeground);
+        color: var(--cs-error-text);
         overflow-wrap: anywhere;
       }
     `,

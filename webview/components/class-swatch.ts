@@ -1,4 +1,5 @@
 import { css, html, LitElement, type TemplateResult } from 'lit';
+import { classMap } from 'lit/directives/class-map.js';
 import { lookOf } from '../map/classes';
 import { cssProperties } from './css-properties';
 import { base } from './styles';
@@ -31,12 +32,13 @@ export class ClassSwatch extends LitElement {
         font: 700 10px/1 var(--vscode-editor-font-family);
       }
 
-      .hatched {
-        background: repeating-linear-gradient(
-          135deg,
-          var(--swatch) 0 3px,
-          color-mix(in srgb, var(--swatch) 55%, var(--vscode-editor-background)) 3px 5px
-        );
+      .pale {
+        color: var(--vscode-editor-foreground);
+      }
+
+      /* A shape of its own for what is wrong. */
+      .wrong {
+        border: 1px dashed var(--vscode-editor-foreground);
       }
     `,
   ];
@@ -47,9 +49,12 @@ export class ClassSwatch extends LitElement {
   }
 
   protected override render(): TemplateResult {
-    const { colour, mark } = lookOf(this.classId, this.index);
-    const hatched = this.classId === 'leaked' || this.classId === 'corrupt' || this.classId === 'unknown';
-    return html`<span aria-hidden="true" class=${hatched ? 'hatched' : ''} ${cssProperties({ '--swatch': `var(${colour})` })}
+    const { colour, mark, pale } = lookOf(this.classId, this.index);
+    const wrong = this.classId === 'leaked' || this.classId === 'corrupt' || this.classId === 'unknown';
+    return html`<span
+      aria-hidden="true"
+      class=${classMap({ wrong, pale: pale === true })}
+      ${cssProperties({ '--swatch': `var(${colour})` })}
       >${mark}</span
     >`;
   }

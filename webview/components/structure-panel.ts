@@ -150,7 +150,7 @@ export class StructurePanel extends LitElement {
         display: flex;
         gap: 4px;
         margin-top: 2px;
-        color: var(--vscode-errorForeground);
+        color: var(--cs-error-text);
       }
 
       .wrong .icon {

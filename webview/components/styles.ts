@@ -119,6 +119,19 @@ export const base = css`
     outline-offset: -1px;
   }
 
+  .badge {
+    display: inline-block;
+    min-width: 18px;
+    padding: 2px 5px;
+    border-radius: 11px;
+    border: 1px solid var(--vscode-contrastBorder, transparent);
+    font-size: 11px;
+    line-height: 11px;
+    text-align: center;
+    color: var(--vscode-badge-foreground);
+    background: var(--vscode-badge-background);
+  }
+
   .link {
     color: var(--vscode-textLink-foreground);
     text-decoration: var(--text-link-decoration, none);

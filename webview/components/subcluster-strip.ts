@@ -25,6 +25,8 @@ export class SubclusterStrip extends LitElement {
       :host {
         display: inline-block;
         vertical-align: middle;
+        line-height: 0;
+        margin-top: -2px;
       }
 
       .cells {

@@ -102,7 +102,7 @@ export class TabBar extends LitElement {
             title=${disabled ? 'This format has nothing of the kind' : nothing}
             @click=${() => this.choose(id)}
           >
-            ${label}${badge === null ? nothing : html`<vscode-badge>${badge}</vscode-badge>`}
+            ${label}${badge === null ? nothing : html`<span class="badge">${badge}</span>`}
           </button>`,
       )}
     </div>`;

@@ -51,8 +51,8 @@ export class VirtualList implements ReactiveController {
     }
   }
 
-  /** To be called after rendering: the element that scrolls, with its rows (elements with `data-index`) inside. */
-  attach(element: HTMLElement | null): void {
+  /** To be called after rendering: the element that scrolls, and what holds the rows (elements with `data-index`). */
+  attach(element: HTMLElement | null, rows: ParentNode): void {
     this.element = element;
     if (element === null) {
       this.unmount?.();
@@ -61,7 +61,7 @@ export class VirtualList implements ReactiveController {
     }
     this.unmount ??= this.virtualizer._didMount();
     this.virtualizer._willUpdate();
-    for (const row of element.querySelectorAll<HTMLElement>('[data-index]')) {
+    for (const row of rows.querySelectorAll<HTMLElement>('[data-index]')) {
       this.virtualizer.measureElement(row);
     }
   }

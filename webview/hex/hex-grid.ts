@@ -94,7 +94,7 @@ export class HexGrid extends LitElement {
       .offset {
         width: calc(var(--digits) * 1ch + 28px);
         padding-inline-start: 14px;
-        color: var(--vscode-editorLineNumber-foreground);
+        color: var(--vscode-descriptionForeground);
       }
 
       .row.current .offset {
@@ -118,7 +118,7 @@ export class HexGrid extends LitElement {
       }
 
       .zero {
-        color: var(--vscode-disabledForeground);
+        color: var(--vscode-descriptionForeground);
       }
 
       .ascii {
@@ -132,10 +132,6 @@ export class HexGrid extends LitElement {
       }
 
       .selected {
-        background: var(--vscode-editor-inactiveSelectionBackground);
-      }
-
-      .grid:focus .selected {
         background: var(--vscode-editor-selectionBackground);
         color: var(--vscode-editor-selectionForeground, inherit);
       }

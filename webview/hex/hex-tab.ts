@@ -116,7 +116,7 @@ export class HexTab extends LitElement {
       }
 
       .problem {
-        color: var(--vscode-errorForeground);
+        color: var(--cs-error-text);
       }
     `,
   ];

@@ -156,7 +156,7 @@ export class ClusterInspector extends LitElement {
       }
 
       .differs {
-        color: var(--vscode-errorForeground);
+        color: var(--cs-error-text);
       }
 
       .references {
@@ -250,7 +250,7 @@ export class ClusterInspector extends LitElement {
             ? nothing
             : html`<dt>Host</dt>
                 <dd title=${`${exactly(host.hostOffset)} of ${visible(host.path)}`}>
-                  <span class="mono">${hostLink(host.hostOffset)}</span> –
+                  ${fileOffset(host.path, host.hostOffset, this.path)} –
                   <span class="mono">${hex(host.hostOffset + host.length - 1)}</span>, ${size(host.length)}<br /><span class="muted"
                     >in ${visible(baseName(host.path))}</span
                   >

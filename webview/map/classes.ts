@@ -8,6 +8,8 @@ export interface ClassLook {
   readonly colour: string;
   readonly mark: string;
   readonly label: string;
+  /** The colour is mixed with the background's, so that the mark stands out in the foreground's. */
+  readonly pale?: boolean;
 }
 
 export const GUEST_CLASSES: Readonly<Record<GuestClass, ClassLook>> = {
@@ -21,9 +23,9 @@ export const GUEST_CLASSES: Readonly<Record<GuestClass, ClassLook>> = {
 export const HOST_CLASSES: Readonly<Record<HostClass, ClassLook>> = {
   header: { colour: '--cs-class-header', mark: 'H', label: 'Header' },
   l1: { colour: '--cs-class-l1', mark: '1', label: 'L1 table' },
-  l2: { colour: '--cs-class-l2', mark: '2', label: 'L2 table' },
+  l2: { colour: '--cs-class-l2', mark: '2', label: 'L2 table', pale: true },
   refcountTable: { colour: '--cs-class-refcount-table', mark: 'R', label: 'Refcount table' },
-  refcountBlock: { colour: '--cs-class-refcount-block', mark: 'r', label: 'Refcount block' },
+  refcountBlock: { colour: '--cs-class-refcount-block', mark: 'r', label: 'Refcount block', pale: true },
   snapshotTable: { colour: '--cs-class-snapshot', mark: 'S', label: 'Snapshot table' },
   bitmap: { colour: '--cs-class-bitmap', mark: 'B', label: 'Bitmap' },
   encryption: { colour: '--cs-class-encryption', mark: 'E', label: 'Encryption header' },

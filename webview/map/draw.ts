@@ -1,5 +1,4 @@
 import { MAP_TILE_SIDE } from '../../src/protocol/inspect';
-import { cssColour } from '../theme';
 import { pictureOf } from './paint';
 import type { Palette } from './palette';
 import type { TileCache, TileKey } from './tile-cache';
@@ -120,16 +119,16 @@ function drawGrid({ context, viewport, line }: Scene): void {
 
 function drawMarks({ context, viewport, cache, palette }: Scene): void {
   const cells = viewport.visible(0, 1);
-  context.fillStyle = cssColour(palette.markColour);
   context.font = `600 ${Math.round(viewport.scale * 0.5)}px monospace`;
   context.textAlign = 'center';
   context.textBaseline = 'middle';
   for (let y = cells.top; y < cells.bottom; y++) {
     for (let x = cells.left; x < cells.right; x++) {
       const mark = palette.marks[classAt(cache, { level: 0, x, y }) ?? -1];
-      if (mark !== undefined && mark !== '') {
+      if (mark !== undefined && mark.text !== '') {
         const { left, top, right, bottom } = viewport.rect(0, x, y, 1, 1);
-        context.fillText(mark, (left + right) / 2, (top + bottom) / 2 + 1);
+        context.fillStyle = mark.colour;
+        context.fillText(mark.text, (left + right) / 2, (top + bottom) / 2 + 1);
       }
     }
   }

@@ -76,23 +76,25 @@ export class MapLegend extends LitElement {
   protected override render(): TemplateResult {
     const total = this.shape.classes.reduce((sum, { bytes }) => sum + bytes, 0);
     return html`<ul aria-label="Classes; choose some to dim the others">
-        ${this.shape.classes.map(
-          ({ index, id, label, clusters, bytes }) =>
-            html`<li>
-              <button
-                type="button"
-                aria-pressed=${String(this.only.has(id))}
-                class=${clusters === 0 ? 'dim' : ''}
-                title=${`${visible(label)}: ${exactly(bytes)}, ${grouped(clusters)} clusters`}
-                @click=${() => this.toggle(id)}
-              >
-                <class-swatch .classId=${id} .index=${index}></class-swatch>
-                <span class="label">${visible(label)}</span>
-                <span>${percent(bytes, total)}</span>
-                <span class="count">${size(bytes)} · ${grouped(clusters)}</span>
-              </button>
-            </li>`,
-        )}
+        ${this.shape.classes
+          .filter(({ id, clusters }) => clusters > 0 || this.only.has(id))
+          .map(
+            ({ index, id, label, clusters, bytes }) =>
+              html`<li>
+                <button
+                  type="button"
+                  aria-pressed=${String(this.only.has(id))}
+                  class=${clusters === 0 ? 'dim' : ''}
+                  title=${`${visible(label)}: ${exactly(bytes)}, ${grouped(clusters)} clusters`}
+                  @click=${() => this.toggle(id)}
+                >
+                  <class-swatch .classId=${id} .index=${index}></class-swatch>
+                  <span class="label">${visible(label)}</span>
+                  <span>${percent(bytes, total)}</span>
+                  <span class="count">${size(bytes)} · ${grouped(clusters)}</span>
+                </button>
+              </li>`,
+          )}
       </ul>
       <button type="button" class="all link" ?hidden=${this.only.size === 0} @click=${() => this.choose(new Set())}>
         Show all classes

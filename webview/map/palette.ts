@@ -1,5 +1,5 @@
 import { MAP_OUTSIDE, type MapShape } from '../../src/protocol/inspect';
-import { colourOf, mixed, type Rgba } from '../theme';
+import { colourOf, cssColour, mixed, type Rgba } from '../theme';
 import { lookOf } from './classes';
 
 /** How strong a cell is at least that holds anything at all: a single cluster in a thousand still shows. */
@@ -19,8 +19,8 @@ export interface Palette {
   /** By class: bit in `MapTile.present`. */
   readonly classes: number;
   readonly colours: readonly Rgba[];
-  readonly marks: readonly string[];
-  readonly markColour: Rgba;
+  /** By class, for cells that are large enough. */
+  readonly marks: readonly { readonly text: string; readonly colour: string }[];
 }
 
 let versions = 0;
@@ -30,13 +30,15 @@ export function makePalette(element: Element, shape: MapShape, only: ReadonlySet
   const none = colourOf(element, '--cs-class-none');
   const background = colourOf(element, '--vscode-editor-background');
   const colours: Rgba[] = Array.from({ length: last + 1 }, () => none);
-  const marks: string[] = Array.from({ length: last + 1 }, () => '');
+  const marks = Array.from({ length: last + 1 }, () => ({ text: '', colour: '' }));
+  const onColour = cssColour(colourOf(element, '--cs-class-mark'));
+  const onPale = cssColour(colourOf(element, '--vscode-editor-foreground'));
   let chosen = 0;
   for (const { index, id } of shape.classes) {
     if (index < MAP_OUTSIDE) {
-      const { colour, mark } = lookOf(id, index);
+      const { colour, mark, pale } = lookOf(id, index);
       colours[index] = colourOf(element, colour);
-      marks[index] = mark;
+      marks[index] = { text: mark, colour: pale === true ? onPale : onColour };
       chosen |= only.has(id) ? presentBit(index) : 0;
     }
   }
@@ -58,7 +60,6 @@ export function makePalette(element: Element, shape: MapShape, only: ReadonlySet
     classes: colours.length,
     colours,
     marks,
-    markColour: colourOf(element, '--cs-class-mark'),
   };
 }
 

@@ -136,21 +136,18 @@ export class ChainStrip extends LitElement {
       )}`;
     return html`<li class=${classes}>
       ${at === 0 ? nothing : html`<span class="arrow" title=${ROLES[link.role]}>${icon('right')}</span>`}
-      <div>
-        ${
-          open && path !== null && link.role !== 'active'
-            ? html`<button
-                type="button"
-                class="link-card"
-                title=${`Open ${visible(path)}`}
-                @click=${() => send(this, 'cs-go', { place: { kind: 'file', path } })}
-              >
-                ${card}
-              </button>`
-            : html`<div class="link-card" title=${visible(path ?? link.recordedName)}>${card}</div>`
-        }
-        ${this.renderAction(link)}
-      </div>
+      ${
+        open && path !== null && link.role !== 'active'
+          ? html`<button
+              type="button"
+              class="link-card"
+              title=${`Open ${visible(path)}`}
+              @click=${() => send(this, 'cs-go', { place: { kind: 'file', path } })}
+            >
+              ${card}
+            </button>`
+          : html`<div class="link-card" title=${visible(path ?? link.recordedName)}>${card}${this.renderAction(link)}</div>`
+      }
     </li>`;
   }
 

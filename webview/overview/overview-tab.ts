@@ -71,8 +71,12 @@ export class OverviewTab extends LitElement {
       }
 
       @container (max-width: 420px) {
+        .facts {
+          grid-template-columns: repeat(auto-fill, minmax(140px, 1fr));
+        }
+
         .fact:first-child {
-          grid-column: auto;
+          grid-column: 1 / -1;
         }
       }
 

@@ -141,7 +141,10 @@ export function columnsOf(shape: TableShape, extended: boolean): readonly Column
     case 'l1':
       return [row, ENTRY, raw, KIND, GUEST, TARGET, FLAGS, PROBLEM];
     case 'l2':
-      return [row, ENTRY, raw, KIND, GUEST, TARGET, ...(extended ? [SUBCLUSTERS] : []), FLAGS, PROBLEM];
+      // An extended entry's bytes are long: what they say comes first.
+      return extended
+        ? [row, ENTRY, KIND, SUBCLUSTERS, GUEST, TARGET, raw, FLAGS, PROBLEM]
+        : [row, ENTRY, raw, KIND, GUEST, TARGET, FLAGS, PROBLEM];
     case 'refcountTable':
       return [row, ENTRY, raw, KIND, TARGET, PROBLEM];
     case 'refcounts':

@@ -71,7 +71,7 @@ export class RowDetail extends LitElement {
 
       .bits .wrong {
         border-color: var(--vscode-inputValidation-errorBorder);
-        color: var(--vscode-errorForeground);
+        color: var(--cs-error-text);
       }
 
       .range {
@@ -83,7 +83,7 @@ export class RowDetail extends LitElement {
         display: flex;
         gap: 4px;
         margin-top: 4px;
-        color: var(--vscode-errorForeground);
+        color: var(--cs-error-text);
       }
     `,
   ];

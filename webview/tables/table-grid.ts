@@ -156,7 +156,7 @@ export class TableGrid extends LitElement {
         align-items: center;
         gap: 4px;
         max-width: 100%;
-        color: var(--vscode-errorForeground);
+        color: var(--cs-error-text);
         vertical-align: top;
       }
 

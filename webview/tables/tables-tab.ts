@@ -95,7 +95,7 @@ export class TablesTab extends LitElement {
       }
 
       .problem {
-        color: var(--vscode-errorForeground);
+        color: var(--cs-error-text);
       }
     `,
   ];

@@ -11,7 +11,7 @@ type BackendOptions = Parameters<ImageBackend['call']>[2];
 export class TestEngine {
   private readonly client = new EngineClient({
     workerPath: join(ROOT, 'dist', 'worker.js'),
-    answerGate: () => Promise.resolve({ allowed: true, reason: null, replacement: null }),
+    answerGate: () => Promise.resolve({ allowed: true, reason: null }),
   });
 
   /** Opens an image; what it names is opened too. */

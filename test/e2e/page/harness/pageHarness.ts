@@ -10,6 +10,7 @@ import dark from '../themes/dark.json';
 import highContrastDark from '../themes/high-contrast-dark.json';
 import highContrastLight from '../themes/high-contrast-light.json';
 import light from '../themes/light.json';
+import type { CheckReport } from '../../../../src/protocol/check';
 import { applyTheme, installVsCodeApi, type PageTheme } from './browserSide';
 import { PageShell, type ImageBackend } from './shell';
 import { pack, unpack } from './wire';
@@ -39,10 +40,12 @@ export interface PageOptions {
 export class EditorPage {
   readonly page: Page;
   readonly shell: PageShell;
+  private readonly backend: ImageBackend;
   /** Errors of the page's script and console. */
   readonly errors: string[] = [];
 
-  private constructor(page: Page, shell: PageShell) {
+  private constructor(page: Page, shell: PageShell, backend: ImageBackend) {
+    this.backend = backend;
     this.page = page;
     this.shell = shell;
     page.on('pageerror', (error) => this.errors.push(error.stack ?? error.message));
@@ -68,7 +71,7 @@ export class EditorPage {
     page.setDefaultTimeout(15_000);
     const shell = new PageShell(backend, (message) => deliver(page, pack(message)));
     prepare?.(shell);
-    const editor = new EditorPage(page, shell);
+    const editor = new EditorPage(page, shell, backend);
     await page.exposeFunction('chainscopeSend', (text: string) => shell.receive(unpack(text)));
     await page.addInitScript(installVsCodeApi, saved);
     await page.addInitScript(applyTheme, THEMES[theme]);
@@ -91,6 +94,47 @@ export class EditorPage {
 
   panel(name: string): ReturnType<Page['getByRole']> {
     return this.page.getByRole('tabpanel', { name, exact: true });
+  }
+
+  /** Types an address and goes there. */
+  async address(text: string): Promise<void> {
+    await this.page.getByRole('search', { name: 'Address' }).getByRole('textbox').fill(text);
+    await this.page.keyboard.press('Enter');
+  }
+
+  /** Checks the image as the shell does when its command is run, and shows the report. */
+  async playCheck(deep = false): Promise<CheckReport> {
+    const report = await this.backend.call(
+      'check',
+      { deep, maxFindings: 1000 },
+      { signal: new AbortController().signal, onProgress: () => undefined },
+    );
+    await this.shell.showReport(report);
+    await this.panel('Check').waitFor();
+    return report;
+  }
+
+  /** The element with the focus in words: its role, name and text. */
+  focused(): Promise<string> {
+    return this.page.evaluate(() => {
+      let element = document.activeElement;
+      for (let inner = element; inner !== null; inner = inner.shadowRoot?.activeElement ?? null) {
+        element = inner;
+      }
+      return `${element?.getAttribute('role') ?? element?.localName ?? ''}: ${element?.getAttribute('aria-label') ?? element?.textContent.trim() ?? ''}`;
+    });
+  }
+
+  /** The sentence that was last told to those who listen. */
+  announced(): Promise<string> {
+    return this.page.locator('chainscope-app > [aria-live=polite], [aria-live=polite]').last().innerText();
+  }
+
+  /** Waits until nothing is being asked of the engine and what came is on the screen. */
+  async settled(): Promise<void> {
+    await this.shell.quiet();
+    await this.page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+    await this.shell.quiet();
   }
 
   async close(): Promise<void> {

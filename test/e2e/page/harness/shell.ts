@@ -92,6 +92,8 @@ export class PageShell {
   /** What the page is to show first. */
   state: ViewState | null = null;
   inUse: string | null = null;
+  private pending = 0;
+  private whenQuiet: (() => void)[] = [];
   private readonly reader = new Reader();
   private readonly connection: MessageConnection;
 
@@ -100,6 +102,7 @@ export class PageShell {
     this.connection.onRequest(viewReady, () => ({ path: backend.path, state: this.state, inUse: this.inUse }));
     this.connection.onRequest(viewCall, async ({ method, params, progressToken }, token) => {
       this.requests.push({ method, params });
+      this.pending++;
       const controller = new AbortController();
       token.onCancellationRequested(() => {
         this.cancelled.push(method);
@@ -116,6 +119,9 @@ export class PageShell {
         });
       } catch (error) {
         return failure(error, controller.signal);
+      } finally {
+        this.pending--;
+        this.noteQuiet();
       }
     });
     this.connection.onRequest(copyText, (copied) => {
@@ -136,6 +142,21 @@ export class PageShell {
       }
     });
     this.connection.listen();
+  }
+
+  /** Resolves when no request of the page is being answered. */
+  async quiet(): Promise<void> {
+    if (this.pending > 0) {
+      await new Promise<void>((resolve) => this.whenQuiet.push(resolve));
+    }
+  }
+
+  private noteQuiet(): void {
+    if (this.pending === 0) {
+      for (const resolve of this.whenQuiet.splice(0)) {
+        resolve();
+      }
+    }
   }
 
   receive(message: unknown): void {
