@@ -1,6 +1,8 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
 import { symlink } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { openChain } from '../../src/engine/block/chain';
@@ -153,6 +155,20 @@ describe('reading as QEMU reads', () => {
     await qemuIo('-r', at('base.qcow2'));
     const readers = [1, 2].map(() => ({ file: opened('base.qcow2'), role: 'metadata' as const }));
     expect(codeAndMessage(() => acquireReaderLocks(readers))).toBeNull();
+  });
+
+  test('is refused while another program has the file for itself', () => {
+    const native = createRequire(import.meta.url)('fs-native-extensions') as {
+      tryLock(fd: number, offset: number, length: number): boolean;
+    };
+    const alone = openSync(at('disk.raw'), 'r+');
+    try {
+      expect(native.tryLock(alone, 0, 0)).toBe(true);
+      const refusal = codeAndMessage(() => acquireReaderLocks([{ file: opened('disk.raw'), role: 'raw' }]));
+      expect(refusal).toMatchObject({ code: 'file.locked', message: "Could not open 'disk.raw': Failed to lock byte 100" });
+    } finally {
+      closeSync(alone);
+    }
   });
 
   test('keeps writers out until the file is closed', async () => {

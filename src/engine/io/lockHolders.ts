@@ -13,9 +13,10 @@ export interface Holders {
 
 /**
  * Goes through the open files of every process for locks on QEMU's bytes: the lock table itself names no process for the locks that
- * QEMU takes. Costs two system calls per open file, so it is done only when something is locked.
+ * QEMU takes. Costs a system call per open file, so it is done only when something is locked.
+ * @param inodes those that have locks
  */
-export function findHolders(): Holders {
+export function findHolders(inodes: ReadonlySet<string>): Holders {
   const own = new Map<string, HeldLock[]>();
   const others = new Map<string, LockHolder[]>();
   for (const entry of list('/proc')) {
@@ -23,7 +24,7 @@ export function findHolders(): Holders {
     if (!Number.isInteger(pid)) {
       continue;
     }
-    const locks = locksOfProcess(pid);
+    const locks = locksOfProcess(pid, inodes);
     if (pid === process.pid) {
       for (const lock of locks) {
         own.set(holderKey(lock), [...(own.get(holderKey(lock)) ?? []), lock]);
@@ -38,10 +39,10 @@ export function findHolders(): Holders {
   return { own, others };
 }
 
-function locksOfProcess(pid: number): HeldLock[] {
+function locksOfProcess(pid: number, inodes: ReadonlySet<string>): HeldLock[] {
   const locks: HeldLock[] = [];
   for (const fd of list(`/proc/${pid}/fd`)) {
-    if (!isFile(`/proc/${pid}/fd/${fd}`)) {
+    if (!inodes.has(inodeOf(`/proc/${pid}/fd/${fd}`))) {
       continue;
     }
     for (const line of read(`/proc/${pid}/fdinfo/${fd}`).split('\n')) {
@@ -60,13 +61,13 @@ function commandOf(pid: number): string {
   return path.basename(program) || read(`/proc/${pid}/comm`).trim() || 'unknown program';
 }
 
-/** Sockets, pipes and the like have names without a slash. */
-function isFile(link: string): boolean {
+/** Of the file that a descriptor is open on; empty when it is closed meanwhile. */
+function inodeOf(descriptor: string): string {
   try {
-    return fs.readlinkSync(link).startsWith('/');
+    return fs.statSync(descriptor, { bigint: true, throwIfNoEntry: false })?.ino.toString() ?? '';
   } catch {
-    // Closed meanwhile.
-    return false;
+    // A descriptor of a process that we may list but not look into.
+    return '';
   }
 }
 

@@ -56,7 +56,7 @@ export class LockTable {
     if (all.length === 0) {
       return UNUSED;
     }
-    this.holders ??= findHolders();
+    this.holders ??= findHolders(new Set(this.locks.keys()));
     const key = holderKey(all[0]!);
     const foreign = without(all, this.holders.own.get(key) ?? []);
     return foreign.length === 0

@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 
-import { EngineError } from '../errors';
+import { EngineError, errnoOf } from '../errors';
 import type { FileSource } from './file';
 import { covers, LOCK_BYTE, LockTable } from './locks';
 
@@ -48,7 +48,7 @@ export function acquireReaderLocks(wanted: readonly ReaderLock[]): void {
   const native = nativeLocks();
   for (const { file, role } of wanted) {
     for (const byte of TAKEN[role]) {
-      if (native?.tryLock(file.fd, byte, 1, { shared: true }) === false) {
+      if (native?.(file.fd, byte) === false) {
         throw locked(file, `Failed to lock byte ${byte}`, LockTable.read());
       }
     }
@@ -73,28 +73,60 @@ function locked(file: FileSource, failure: string, table: LockTable | null): Eng
   });
 }
 
-interface NativeLocks {
-  tryLock(fd: number, offset: number, length: number, options: { shared: boolean }): boolean;
+/** Takes a shared lock on one byte; false when somebody holds it exclusively. */
+type TakeShared = (fd: number, byte: number) => boolean;
+
+interface Binding {
+  tryLock(fd: number, offset: number, length: number, exclusive: boolean): void;
 }
 
-let loaded: NativeLocks | null | undefined;
+interface Package {
+  tryLock(fd: number, offset: number, length: number, options: { readonly shared: boolean }): boolean;
+}
+
+let loaded: TakeShared | null | undefined;
 
 /**
  * Null where the package has no build for the processor: locks are then tested but not held. Its own loader tries many places and takes
  * several milliseconds, which a command line feels; so its build for this system is tried first.
  */
-function nativeLocks(): NativeLocks | null {
+function nativeLocks(): TakeShared | null {
   if (loaded === undefined) {
     const require = createRequire(__filename);
-    const direct = `fs-native-extensions/prebuilds/linux-${process.arch}/fs-native-extensions.node`;
-    loaded = load(require, direct) ?? load(require, 'fs-native-extensions');
+    loaded = direct(require) ?? packaged(require);
   }
   return loaded;
 }
 
-function load(require: NodeJS.Require, module: string): NativeLocks | null {
+/** The build itself, below the package's own functions: it throws where they return false, and asks for "exclusive", not "shared". */
+function direct(require: NodeJS.Require): TakeShared | null {
+  const name = `fs-native-extensions/prebuilds/linux-${process.arch}/fs-native-extensions.node`;
+  const binding = load(require, name) as Binding | null;
+  return (
+    binding &&
+    ((fd, byte) => {
+      try {
+        binding.tryLock(fd, byte, 1, false);
+        return true;
+      } catch (error) {
+        if (errnoOf(error) === 'EAGAIN') {
+          return false;
+        }
+        throw error;
+      }
+    })
+  );
+}
+
+function packaged(require: NodeJS.Require): TakeShared | null {
+  const name = 'fs-native-extensions';
+  const locks = load(require, name) as Package | null;
+  return locks && ((fd, byte) => locks.tryLock(fd, byte, 1, { shared: true }));
+}
+
+function load(require: NodeJS.Require, module: string): unknown {
   try {
-    return require(module) as NativeLocks;
+    return require(module);
   } catch {
     // An optional native module; see above.
     return null;
