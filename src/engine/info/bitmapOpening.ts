@@ -2,7 +2,7 @@ import { invalidFormat } from '../errors';
 import type { Problem } from '../formats/problem';
 import { readBitmapDirectory, type BitmapDirectory, type Qcow2Bitmap } from '../formats/qcow2/bitmaps';
 import type { Qcow2Metadata } from '../formats/qcow2/metadata';
-import { AUTOCLEAR, BITMAP_OFFSET_MASK } from '../formats/qcow2/structures';
+import { AUTOCLEAR } from '../formats/qcow2/structures';
 import { SECTOR_SIZE } from '../formats/raw/size';
 import { readPadded } from '../io/source';
 import { WordTable } from '../layout/wordTable';
@@ -21,9 +21,11 @@ export function requireOpenableBitmaps(metadata: Qcow2Metadata): BitmapDirectory
   const directory = readBitmapDirectory(metadata);
   refuse(metadata.source, directory.problems);
   const names = new Set<string>();
+  let entriesLeft = MOST_ENTRIES_READ;
   for (const bitmap of directory.bitmaps) {
     refuse(metadata.source, bitmapProblems(metadata, bitmap, names.has(bitmap.name)));
-    if (!bitmap.inUse) {
+    entriesLeft -= bitmap.inUse ? 0 : bitmap.tableEntries;
+    if (!bitmap.inUse && entriesLeft >= 0) {
       requireTable(metadata, bitmap);
     }
     names.add(bitmap.name);
@@ -38,6 +40,8 @@ const MAX_BITMAP_BYTES = 0x20000000;
 const KNOWN_FLAGS = 7;
 const DIRTY_TRACKING = 1;
 const MAX_NAME_BYTES = 1023;
+/** Tables are looked through up to so many entries over all bitmaps; an image may have 65535 of them, each with a table of 8 MiB. */
+const MOST_ENTRIES_READ = 2 ** 21;
 
 /** An entry that breaks these rules keeps QEMU from opening the image at all (block/qcow2-bitmap.c). */
 function bitmapProblems(metadata: Qcow2Metadata, bitmap: Qcow2Bitmap, duplicate: boolean): Problem[] {
@@ -82,15 +86,18 @@ function bitmapProblems(metadata: Qcow2Metadata, bitmap: Qcow2Bitmap, duplicate:
 function requireTable(metadata: Qcow2Metadata, bitmap: Qcow2Bitmap): void {
   const table = new WordTable(readPadded(metadata.source, bitmap.tableOffset, bitmap.tableEntries * 8), bitmap.tableOffset, 'big');
   for (let index = 0; index < table.length; index++) {
-    const word = table.word(index);
-    const offset = word & BITMAP_OFFSET_MASK;
-    const allOnes = (word & 1n) !== 0n;
-    if ((word & ~(BITMAP_OFFSET_MASK | 1n)) !== 0n || (offset !== 0n && (allOnes || offset % BigInt(metadata.clusterSize) !== 0n))) {
+    const high = table.high(index);
+    const low = table.low(index);
+    const hasOffset = (high | (low & ~0x1ff)) !== 0;
+    // Bits 1 to 8 and 56 to 63 are reserved; bit 0 means something only where there is no offset.
+    const reserved = (high & 0xff000000) !== 0 || (low & 0x1fe) !== 0 || (hasOffset && (low & 1) !== 0);
+    if (reserved || low % metadata.clusterSize > 1) {
+      const word = table.word(index).toString(16);
       throw invalidFormat(
         metadata.source.name,
         'bitmap table',
         table.entryOffset(index),
-        `Entry ${index} of bitmap ${bitmap.index} is 0x${word.toString(16)}, which is neither a cluster offset nor a run of equal bits.`,
+        `Entry ${index} of bitmap ${bitmap.index} is 0x${word}, which is neither a cluster offset nor a run of equal bits.`,
       );
     }
   }
