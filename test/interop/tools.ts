@@ -48,9 +48,15 @@ export function qemuImg(args: readonly string[], options?: RunOptions): Promise<
 
 /** Runs qemu-img for its effect. Throws when it fails. */
 export async function makeWithQemuImg(args: readonly string[], options?: RunOptions): Promise<void> {
-  const { code, stderr } = await qemuImg(args, options);
-  if (code !== 0) {
-    throw new Error(`qemu-img ${args.join(' ')}: ${stderr}`);
+  for (let attempt = 1; ; attempt++) {
+    const { code, stderr } = await qemuImg(args, options);
+    if (code === 0) {
+      return;
+    }
+    // On a busy machine the key derivation of LUKS finds no time to measure itself by.
+    if (attempt === 10 || !stderr.includes('CPU usage')) {
+      throw new Error(`qemu-img ${args.join(' ')}: ${stderr}`);
+    }
   }
 }
 

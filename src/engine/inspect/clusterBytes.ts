@@ -16,6 +16,12 @@ export interface ClusterBytes {
   readonly note: string | null;
 }
 
+/** Guest bytes, one cluster of the active layer. */
+export interface GuestRange {
+  readonly guestOffset: number;
+  readonly length: number;
+}
+
 /** The layer that supplies a cluster. */
 export interface Supplier {
   readonly inspected: InspectedLayer;
@@ -26,41 +32,54 @@ export interface Supplier {
 }
 
 /** The first bytes of a guest cluster as the guest reads them, or why they cannot be shown. Never throws on content. */
-export function guestBytes(
-  chain: OpenedChain,
-  view: LayerView,
-  guest: { readonly guestOffset: number; readonly length: number },
-  supplier: Supplier | null,
-): ClusterBytes {
-  if (!supplier) {
-    const note = chain.complete
-      ? 'No layer of the chain holds it: it reads as zeroes.'
-      : 'No open layer holds it; the chain goes on in a file that is not open.';
-    return { bytes: null, note };
-  }
-  const { inspected, trace } = supplier;
-  const whole = trace.entry?.kind !== 'subclusters';
-  if (whole && trace.class === 'zero') {
-    return { bytes: null, note: 'It reads as zeroes.' };
-  }
-  if (inspected.qcow2 && inspected.qcow2.metadata.cryptMethod !== 0) {
-    return { bytes: null, note: 'The data is encrypted.' };
-  }
-  if (trace.class === 'unknown') {
+export function guestBytes(chain: OpenedChain, view: LayerView, guest: GuestRange, supplier: Supplier | null): ClusterBytes {
+  const found = supplier?.trace.class ?? 'unallocated';
+  const whole = supplier?.trace.entry?.kind !== 'subclusters';
+  if (found === 'unknown') {
     return { bytes: null, note: 'The entry contradicts the format, or data of this format is not read.' };
   }
-  const length = Math.min(SHOWN_BYTES, guest.length);
+  const encrypted = supplier?.inspected.qcow2 ? supplier.inspected.qcow2.metadata.cryptMethod !== 0 : false;
+  // QEMU does not encrypt compressed clusters (seen with qemu-io 7.2).
+  if (encrypted && found !== 'compressed' && !(whole && found === 'zero')) {
+    return { bytes: null, note: 'The data is encrypted.' };
+  }
+  const read = readAsGuest(chain, view, guest);
+  if (supplier === null || (whole && found === 'zero')) {
+    // Layers below may have smaller clusters, and something in the rest of this one.
+    return read.bytes?.some((byte) => byte !== 0)
+      ? { bytes: read.bytes, note: 'Other parts of the cluster come from layers with smaller clusters.' }
+      : { bytes: null, note: zeroNote(chain, supplier) };
+  }
+  if (read.bytes) {
+    const note = whole ? null : 'Its subclusters come from several places; these are the bytes that the guest reads.';
+    return {
+      bytes: read.bytes,
+      note: found === 'compressed' ? `Decompressed (${supplier.inspected.qcow2?.metadata.compressionType ?? ''}).` : note,
+    };
+  }
+  // What a driver refuses to read as a whole may still have this cluster.
+  const bytes = whole ? lenientBytes(supplier, Math.min(SHOWN_BYTES, guest.length)) : null;
+  return { bytes, note: bytes ? `Read past what drivers refuse: ${read.note}` : read.note };
+}
+
+function zeroNote({ complete }: OpenedChain, supplier: Supplier | null): string {
+  if (supplier) {
+    return 'It reads as zeroes.';
+  }
+  return complete
+    ? 'No layer of the chain holds it: it reads as zeroes.'
+    : 'No open layer holds it; the chain goes on in a file that is not open.';
+}
+
+/** Reads through the whole chain as drivers do; null with the reason where these refuse. */
+function readAsGuest(chain: OpenedChain, view: LayerView, { guestOffset, length }: GuestRange): ClusterBytes {
   try {
     const reader = openReader(chain, { view });
-    const bytes = new Uint8Array(Math.max(0, Math.min(length, reader.size - guest.guestOffset)));
-    reader.read(guest.guestOffset, bytes);
-    const note = whole ? null : 'Its subclusters come from several places; these are the bytes that the guest reads.';
-    return { bytes, note: trace.class === 'compressed' ? `Decompressed (${inspected.qcow2?.metadata.compressionType ?? ''}).` : note };
+    const bytes = new Uint8Array(Math.max(0, Math.min(length, SHOWN_BYTES, reader.size - guestOffset)));
+    reader.read(guestOffset, bytes);
+    return { bytes, note: null };
   } catch (error) {
-    // What a driver refuses to read as a whole may still have this cluster.
-    const note = noteOf(error);
-    const bytes = whole ? lenientBytes(supplier, length) : null;
-    return { bytes, note: bytes ? `Read past what drivers refuse: ${note}` : note };
+    return { bytes: null, note: noteOf(error) };
   }
 }
 
@@ -80,7 +99,9 @@ function lenientBytes({ inspected, first }: Supplier, length: number): Uint8Arra
   const { clusterBits, clusterSize, compressionType } = qcow2.metadata;
   const range = compressedRange(first.word, clusterBits);
   try {
-    return decompressCluster(compressionType, readPadded(source, range.offset, range.length), clusterSize)?.slice(0, length) ?? null;
+    const whole = decompressCluster(compressionType, readPadded(source, range.offset, range.length), clusterSize);
+    // A copy: the decoder's buffer is a cluster long.
+    return whole ? Uint8Array.from(whole.subarray(0, length)) : null;
   } catch (error) {
     noteOf(error);
     return null;
