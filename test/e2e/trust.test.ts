@@ -80,9 +80,7 @@ describe('what images name', () => {
 
   it('is closed again when the person takes it back', async () => {
     const quickPick = window.page.locator('.quick-input-widget');
-    await window.page.keyboard.press('F1');
-    await quickPick.locator('input.input').fill('>Chainscope: Manage Access Grants');
-    await window.quickPickRow('Chainscope: Manage Access Grants').click();
+    await window.runCommandThatAsks('Chainscope: Manage Access Grants');
     await quickPick.getByRole('checkbox', { name: /^outside\.qcow2, may be opened by inside\.qcow2/ }).click();
     await quickPick.getByRole('button', { name: 'OK' }).click();
     await window.treeRow('outside.qcow2, not opened: outside the workspace').waitFor();

@@ -60,6 +60,11 @@ export class VsCodeWindow {
     await this.page.locator('.quick-input-widget').waitFor({ state: 'hidden' });
   }
 
+  /** The same for a command that goes on in the quick pick: it asks for something. */
+  async runCommandThatAsks(title: string): Promise<void> {
+    await this.choose('F1', `>${title}`, title);
+  }
+
   /** Opens a file of the workspace by its name with Quick Open and waits for its tab. */
   async openFile(name: string): Promise<void> {
     await this.choose('Control+P', name, name);
@@ -168,6 +173,12 @@ export class VsCodeWindow {
   /** The messages that are shown as notifications. */
   notifications(): Locator {
     return this.page.locator('.notification-list-item-message');
+  }
+
+  /** Puts all notifications away; one that shows progress goes when its work is done. */
+  async clearNotifications(): Promise<void> {
+    await this.runCommand('Notifications: Clear All Notifications');
+    await this.page.waitForFunction(() => document.querySelector('.notification-toast') === null);
   }
 
   /** Switches the colour theme, as a person does, and waits until the window shows it. */

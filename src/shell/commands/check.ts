@@ -2,6 +2,7 @@ import * as path from 'node:path';
 import * as vscode from 'vscode';
 
 import type { CheckReport } from '../../protocol/check';
+import type { Progress } from '../../protocol/engine';
 import { formatByName } from '../chains/imageNames';
 import type { ImageEditors } from '../editor/imageEditors';
 import type { EngineClient } from '../../worker/client';
@@ -11,6 +12,7 @@ import { summaryOf } from '../problems/findingProblems';
 import type { Problems } from '../problems/problems';
 import { maxFindings } from '../settings';
 import { plainText } from '../text/plain';
+import { CheckProgress } from './checkProgress';
 
 interface CheckParts {
   readonly engine: EngineClient;
@@ -37,14 +39,11 @@ export class Checks {
     }
     const cancellation = new AbortController();
     this.running.set(file, cancellation);
+    const progress = new CheckProgress();
     try {
-      const report = await vscode.window.withProgress(
-        { location: vscode.ProgressLocation.Notification, cancellable: true, title: deep ? `Checking ${name} (deep)` : `Checking ${name}` },
-        (progress, token) => {
-          token.onCancellationRequested(() => cancellation.abort());
-          return this.check(file, deep, cancellation.signal, progress);
-        },
-      );
+      const checking = this.check(file, deep, cancellation.signal, progress);
+      await progress.showWhenSlow(checking, deep ? `Checking ${name} (deep)` : `Checking ${name}`, () => cancellation.abort());
+      const report = await checking;
       this.parts.editors.showReport(file, report);
       this.show(file, report);
       return report;
@@ -69,32 +68,13 @@ export class Checks {
     void this.announce(file, `${plainText(path.basename(file))}: ${summary}`, report);
   }
 
-  private async check(
-    file: string,
-    deep: boolean,
-    signal: AbortSignal,
-    progress: vscode.Progress<{ message?: string; increment?: number }>,
-  ): Promise<CheckReport> {
+  private async check(file: string, deep: boolean, signal: AbortSignal, progress: CheckProgress): Promise<CheckReport> {
     const { session, close } = await this.sessionOf(file, signal);
-    let percent = 0;
+    progress.onDidAdvance((fraction) => this.parts.editors.showCheckProgress(file, fraction, null));
     this.parts.editors.showCheckProgress(file, 0, null);
     try {
-      return await session.call(
-        'check',
-        { deep, maxFindings: maxFindings() },
-        {
-          signal,
-          onProgress: ({ done, total }) => {
-            const fraction = total > 0 ? Math.min(done / total, 1) : 0;
-            const now = Math.floor(fraction * 100);
-            if (now > percent) {
-              progress.report({ increment: now - percent, message: `${now} %` });
-              this.parts.editors.showCheckProgress(file, fraction, null);
-              percent = now;
-            }
-          },
-        },
-      );
+      const onProgress = ({ done, total }: Progress): void => progress.advance(total > 0 ? Math.min(done / total, 1) : 0);
+      return await session.call('check', { deep, maxFindings: maxFindings() }, { signal, onProgress });
     } finally {
       close();
     }
