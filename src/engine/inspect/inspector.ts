@@ -26,7 +26,7 @@ import type { InspectedLayer } from './trace';
 /** Bytes of one hex page at most. */
 export const MAX_HEX_BYTES = 64 * 1024;
 /** How long a hex page waits for guest offsets; a page without them is better than none. Milliseconds. */
-const HEX_PATIENCE = 250;
+const HEX_PATIENCE = 500;
 
 /**
  * Shows an image, whatever is in it: nothing here throws on content. Reads what is asked for when it is asked for; what is worth keeping

@@ -18,7 +18,9 @@ function pattern(seed: number): Uint8Array {
 /** A raw base, a middle image and an active one, each with something of its own. */
 function threeDeep(): Inspector {
   const base = new SparseSource([{ hostOffset: 0, bytes: pattern(3) }], 2 ** 19);
-  const middle = new Qcow2Builder({ size: 2 ** 20, clusterBits: 12 }).write(1, pattern(5)).writeCompressed(2, new Uint8Array(CLUSTER).fill(9));
+  const middle = new Qcow2Builder({ size: 2 ** 20, clusterBits: 12 })
+    .write(1, pattern(5))
+    .writeCompressed(2, new Uint8Array(CLUSTER).fill(9));
   const active = new Qcow2Builder({ size: 2 ** 20, clusterBits: 12 }).write(3, pattern(7)).zero(4);
   return new Inspector(chainOf([sourceOf(active.build()), sourceOf(middle.build()), base], ['qcow2', 'qcow2', 'raw']));
 }

@@ -25,7 +25,10 @@ const clients: EngineClient[] = [];
 beforeAll(async () => {
   bundle = await bundleWorker();
   image = path.join(bundle.folder, 'image.qcow2');
-  const builder = new Qcow2Builder({ size: 2 ** 30, backing: { name: 'base.raw', format: 'raw' } }).write(0, new TextEncoder().encode('hello'));
+  const builder = new Qcow2Builder({ size: 2 ** 30, backing: { name: 'base.raw', format: 'raw' } }).write(
+    0,
+    new TextEncoder().encode('hello'),
+  );
   writeBuiltImage(image, builder.build());
   fs.writeFileSync(path.join(bundle.folder, 'base.raw'), new Uint8Array(4096));
   endless = path.join(bundle.folder, 'endless.raw');

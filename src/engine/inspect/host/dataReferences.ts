@@ -196,7 +196,9 @@ class WordReader {
 
 /** One L2 table against a range of host bytes. */
 class L2Scan {
-  private readonly reader: WordReader;
+  private readonly source: ByteSource;
+  private readonly bytes = new Uint8Array(CHUNK);
+  private readonly view = new DataView(this.bytes.buffer);
   private readonly from: number;
   private readonly to: number;
   private readonly clusterSize: number;
@@ -205,9 +207,12 @@ class L2Scan {
   private readonly offsetHigh: number;
   private readonly sectorShift: number;
   private readonly sectorMask: number;
+  /** Upper halves that an offset in reach can have. */
+  private readonly lowestHigh: number;
+  private readonly highestHigh: number;
 
   constructor({ metadata }: Qcow2Context, from: number, to: number) {
-    this.reader = new WordReader(metadata.source, false);
+    this.source = metadata.source;
     this.from = from;
     this.to = to;
     this.clusterSize = metadata.clusterSize;
@@ -216,28 +221,49 @@ class L2Scan {
     this.sectorShift = 62 - (metadata.clusterBits - 8) - 32;
     this.offsetHigh = 2 ** this.sectorShift - 1;
     this.sectorMask = 2 ** (metadata.clusterBits - 8) - 1;
+    // Compressed bytes reach over at most two clusters.
+    this.lowestHigh = Math.max(0, Math.floor((from - 2 * metadata.clusterSize) / HIGH));
+    this.highestHigh = Math.floor(to / HIGH);
   }
 
   scan(tableOffset: number): TableHits {
-    const { from, to, clusterSize, wordsPerEntry, offsetHigh, sectorShift, sectorMask } = this;
     const found: TableHits = { hits: [], count: 0 };
-    this.reader.each(tableOffset, clusterSize, (word, high, low) => {
-      if (wordsPerEntry === 2 && word % 2 === 1) {
-        return;
+    for (let done = 0; done < this.clusterSize; done += CHUNK) {
+      const wanted = Math.min(CHUNK, this.clusterSize - done);
+      const read = this.source.read(wanted === CHUNK ? this.bytes : this.bytes.subarray(0, wanted), tableOffset + done);
+      this.scanPiece(Math.floor(read / 8), done / 8, found);
+      if (read < wanted) {
+        break;
       }
-      const compressed = (high & COMPRESSED_HIGH) !== 0;
-      const start = compressed ? (high & offsetHigh) * HIGH + low : (high & OFFSET_HIGH) * HIGH + ((low & ~0x1ff) >>> 0);
-      if (start >= to || start === 0) {
-        return;
-      }
-      const end = compressed ? start - (start % SECTOR) + (((high >>> sectorShift) & sectorMask) + 1) * SECTOR : start + clusterSize;
-      if (end > from) {
-        found.count += 1;
-        if (found.hits.length < MAX_REFERENCES) {
-          found.hits.push({ start, end, compressed, entry: word / wordsPerEntry });
-        }
-      }
-    });
+    }
     return found.count === 0 ? NO_HITS : found;
+  }
+
+  /** Nearly all of millions of entries point elsewhere, and their upper half alone says so. */
+  private scanPiece(words: number, firstWord: number, found: TableHits): void {
+    const { view, wordsPerEntry, offsetHigh, lowestHigh, highestHigh } = this;
+    for (let word = 0; word < words; word += wordsPerEntry) {
+      const high = view.getUint32(word * 8);
+      const compressed = (high & COMPRESSED_HIGH) !== 0;
+      const upper = high & (compressed ? offsetHigh : OFFSET_HIGH);
+      if (upper >= lowestHigh && upper <= highestHigh) {
+        const low = view.getUint32(word * 8 + 4);
+        this.meet(upper * HIGH + (compressed ? low : (low & ~0x1ff) >>> 0), high, compressed, (firstWord + word) / wordsPerEntry, found);
+      }
+    }
+  }
+
+  private meet(start: number, high: number, compressed: boolean, entry: number, found: TableHits): void {
+    if (start === 0 || start >= this.to) {
+      return;
+    }
+    const length = compressed ? (((high >>> this.sectorShift) & this.sectorMask) + 1) * SECTOR - (start % SECTOR) : this.clusterSize;
+    const end = start + length;
+    if (end > this.from) {
+      found.count += 1;
+      if (found.hits.length < MAX_REFERENCES) {
+        found.hits.push({ start, end, compressed, entry });
+      }
+    }
   }
 }
