@@ -10,7 +10,7 @@ import { checkQed } from './qedCheck';
  * Checks an image of a known format. Only reads.
  * @throws EngineError `format.unsupported` for formats without checks, `format.invalid` where QEMU refuses to open the image, `cancelled`
  */
-export function checkImage(source: ByteSource, format: ImageFormat, options: Qcow2CheckOptions): Promise<CheckResult> {
+export async function checkImage(source: ByteSource, format: ImageFormat, options: Qcow2CheckOptions): Promise<CheckResult> {
   switch (format) {
     case 'qcow2':
       return checkQcow2(readQcow2Metadata(source), options);

@@ -24,6 +24,22 @@ export class ClusterRanges {
     }
   }
 
+  /** Whether a cluster is in the set, or may be in the part that was cut; for clusters added in ascending order. */
+  mayHave(cluster: number): boolean {
+    const { pairs } = this;
+    let low = 0;
+    let high = pairs.length / 2;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((pairs[middle * 2 + 1] ?? 0) <= cluster) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return low < pairs.length / 2 ? (pairs[low * 2] ?? 0) <= cluster : this.cut;
+  }
+
   taken(): ClusterSet {
     const { pairs } = this;
     const ascending = pairs.every((value, i) => i === 0 || value > (pairs[i - 1] ?? 0));

@@ -16,6 +16,7 @@ const LOOK_BYTES = 64 * 1024;
 
 const LOST_TABLE =
   'It has the content of a table: an entry that led to it seems to be lost, and with it the guest data that it maps. Freeing it would make that final.';
+const OLD_COPY = 'It is an old copy of a table; all that it maps is still in use, so that nothing is lost with it.';
 const LOST_DATA =
   'It holds data: an interrupted write leaves such a cluster behind, but so does an L2 entry that was wiped, and then this is the guest data that is missing. Freeing it would make that final.';
 
@@ -40,6 +41,9 @@ export async function lookIntoLeaks(context: CheckContext): Promise<void> {
       leftovers.set(cluster, { consequence: LOST_DATA });
       const message = `Leaked cluster ${cluster} at ${hex(hostOffset)} is not empty.`;
       findings.add('lostData', 'extra', () => ({ message, consequence: LOST_DATA, ...about }));
+    } else if (!seen.mapsLeaks) {
+      // A snapshot that could not be completed, or an interrupted copy on write.
+      leftovers.set(cluster, { consequence: OLD_COPY });
     } else {
       leftovers.set(cluster, { consequence: LOST_TABLE });
       const title = leadsToTables(context, seen.firstTarget) ? 'an L1 table' : 'an L2 table';
@@ -57,11 +61,14 @@ type Content = 'nothing' | 'data' | TableContent;
 
 interface TableContent {
   readonly mapped: number;
+  /** Whether any of the clusters that it maps is leaked itself. */
+  readonly mapsLeaks: boolean;
   /** Host offset of the first cluster that a standard entry names; -1 when all are compressed. */
   readonly firstTarget: number;
 }
 
-function look({ image, loops }: CheckContext, hostOffset: number): Content {
+function look(context: CheckContext, hostOffset: number): Content {
+  const { image, loops } = context;
   const length = Math.min(image.clusterSize, LOOK_BYTES);
   try {
     readInto(image.metadata.source, loops.buffer.subarray(0, length), hostOffset);
@@ -77,15 +84,18 @@ function look({ image, loops }: CheckContext, hostOffset: number): Content {
   for (let p = 0; p < length && empty; p += 4) {
     empty = view.getInt32(p) === 0;
   }
-  return empty ? 'nothing' : (tableContent(image, view, length) ?? 'data');
+  return empty ? 'nothing' : (tableContent(context, view, length) ?? 'data');
 }
 
 /** The words as L2 entries, where every one of them could be one of this image and at least one has a flag that data rarely has. */
-function tableContent(image: CheckedImage, view: DataView, length: number): TableContent | null {
-  const { extendedL2 } = image.metadata;
+function tableContent({ image, tally }: CheckContext, view: DataView, length: number): TableContent | null {
+  const { clusterBits, clusterSize } = image;
+  const { extendedL2, hasDataFile } = image.metadata;
   let mapped = 0;
   let flagged = 0;
   let firstTarget = -1;
+  // What an external data file holds has no refcounts to tell.
+  let mapsLeaks = hasDataFile;
   for (let p = 0; p < length; p += extendedL2 ? 16 : 8) {
     const high = view.getInt32(p);
     const low = view.getInt32(p + 4);
@@ -100,11 +110,13 @@ function tableContent(image: CheckedImage, view: DataView, length: number): Tabl
     }
     mapped++;
     flagged += isCopied(high) || isCompressed(high) ? 1 : 0;
+    const target = isCompressed(high) ? compressedExtent(high, low, clusterBits).hostOffset : hostOffsetOf(high, low);
+    mapsLeaks ||= target !== 0 && tally.leaked.mayHave(Math.floor(target / clusterSize));
     if (firstTarget < 0 && !isCompressed(high)) {
-      firstTarget = hostOffsetOf(high, low);
+      firstTarget = target;
     }
   }
-  return flagged > 0 ? { mapped, firstTarget } : null;
+  return flagged > 0 ? { mapped, firstTarget, mapsLeaks } : null;
 }
 
 function plausible({ metadata, clusterSize, clusterBits, fileLength }: CheckedImage, high: number, low: number): boolean {

@@ -302,6 +302,17 @@ describe('leaks that are more than leaks', () => {
     );
   });
 
+  it('an old copy of a table, whose clusters are all in use, is no loss', async () => {
+    const image = builder().write(0, filled(1)).build();
+    const table = new Uint8Array(CLUSTER);
+    sourceOf(image).read(table, image.layout.l2TableOffsets[0] ?? 0);
+    const leaking = builder().write(0, filled(1));
+    leaking.leak(table);
+    const report = await check(leaking.build());
+    expect(kinds(report)).toEqual({ 'leak leak': 1 });
+    expect(report.findings[0]?.consequence).toMatch(/^It is an old copy of a table/);
+  });
+
   it('an L2 entry was wiped: the leaked cluster holds data', async () => {
     const image = builder().write(0, filled(1)).write(1, new Uint8Array(0)).build();
     const report = await check(image, [word(l2Entry(image, 0), 0n), word(l2Entry(image, 1), 0n)]);
