@@ -36,7 +36,7 @@ const STAGES = {
   build: { command: ['esbuild.mjs'], limit: 5 * MINUTE },
   unit: { command: vitest('unit'), limit: 10 * MINUTE, counts: vitestCounts },
   interop: { command: vitest('interop'), limit: 20 * MINUTE, counts: vitestCounts, built: true, oracles: true },
-  host: { command: ['scripts/suites/host.mjs'], limit: 10 * MINUTE, counts: mochaCounts, built: true, browser: true },
+  host: { command: ['scripts/suites/host.mjs'], limit: 10 * MINUTE, counts: mochaCounts, built: true, browser: true, oracles: true },
   e2e: {
     command: ['--enable-source-maps', 'dist/test/e2e/index.js'],
     limit: 20 * MINUTE,

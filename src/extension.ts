@@ -78,7 +78,10 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
       await Promise.all([view.refresh(), editors.reopen(({ state }) => state.kind === 'failed')]);
     },
     removeImage: (argument) => images.remove(argument),
-    restartEngine: () => engine.restart(),
+    restartEngine: async () => {
+      await engine.restart();
+      await Promise.all([editors.reopen(), view.reread()]);
+    },
     revealFile: (argument) => images.revealFile(argument),
     revealInChains: (argument) => images.reveal(argument),
     showLog: () => log.show(),

@@ -68,6 +68,11 @@ export class ChainTree implements vscode.TreeDataProvider<ChainItem>, Disposable
     drawn.contextValue = row.context;
     drawn.iconPath = new vscode.ThemeIcon(row.icon.id, row.icon.color === null ? undefined : new vscode.ThemeColor(row.icon.color));
     drawn.accessibilityInformation = { label: `${row.label}, ${row.description}`, role: 'treeitem' };
+    const file = imageIn(node);
+    if (file !== null) {
+      // Marks the row when a check found something, as the explorer marks the file.
+      drawn.resourceUri = vscode.Uri.file(file);
+    }
     const command = commandOf(item);
     if (command !== null) {
       drawn.command = command;
@@ -128,6 +133,11 @@ function collapsibleState({ node, expanded }: ChainItem): vscode.TreeItemCollaps
     return vscode.TreeItemCollapsibleState.None;
   }
   return expanded ? vscode.TreeItemCollapsibleState.Expanded : vscode.TreeItemCollapsibleState.Collapsed;
+}
+
+/** The image that a row stands for, when there is one to open. */
+function imageIn(node: ForestNode): string | null {
+  return node.kind === 'failed' || (node.kind === 'image' && node.link.state.kind === 'open') ? node.path : null;
 }
 
 /** What a click (or Enter) on a row does. */

@@ -11,8 +11,14 @@ import type { Expansion } from './expansion';
 
 export const CHAINS_VIEW = 'chainscope.chains';
 
-/** Locks come and go without a trace in the file system; a view that comes into sight after this long is read again. */
+/** Locks come and go without a trace in the file system: while the view is in sight it is read again this often, in milliseconds. */
+const REREAD_MS = 10_000;
+
+/** A view that comes into sight is read again unless that was done just now. */
 const STALE_MS = 2_000;
+
+/** More images than this are not read again all the time only to see who uses them. */
+const MANY_IMAGES = 300;
 
 /** The view in the side bar: the tree, its messages, and what makes it look again. Nothing is looked at before it is first shown. */
 export class ChainView implements Disposable {
@@ -97,6 +103,7 @@ export class ChainView implements Disposable {
     if (this.scanned === undefined) {
       // What changes while the first scan is under way waits in the model's queue behind it.
       this.disposables.add(new ChainWatcher(this.model));
+      this.keepReading();
       this.scanned = this.scan();
     }
     return this.scanned;
@@ -120,6 +127,15 @@ export class ChainView implements Disposable {
       }
       this.showMessage();
     });
+  }
+
+  private keepReading(): void {
+    const timer = setInterval(() => {
+      if (this.model.forest.roots.length <= MANY_IMAGES) {
+        this.rereadWhenStale();
+      }
+    }, REREAD_MS);
+    this.disposables.add({ dispose: () => clearInterval(timer) });
   }
 
   private rereadWhenStale(): void {
