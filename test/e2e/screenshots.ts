@@ -48,6 +48,7 @@ async function takeForReadme(window: VsCodeWindow): Promise<void> {
   const active = await ImageEditor.open(window, 'web-server-staging.qcow2');
   await window.screenshot(picture('overview'));
   await active.show('Map');
+  await active.mapPainted();
   await window.screenshot(picture('map'));
   const corrupted = await ImageEditor.open(window, 'corrupted.qcow2');
   await check(corrupted);
@@ -62,6 +63,9 @@ async function takeGallery(window: VsCodeWindow, image: string): Promise<void> {
     await window.setTheme(theme);
     for (const tab of IMAGE_TABS) {
       await editor.show(tab);
+      if (tab === 'Map') {
+        await editor.mapPainted();
+      }
       const name = `${tab.toLowerCase().replace(/\W+/g, '-')}-${theme}`;
       await window.screenshot(name);
       console.log(name);
@@ -75,6 +79,7 @@ async function check(editor: ImageEditor): Promise<void> {
   await editor.window.runCommand('Chainscope: Check Image');
   await panel.locator('.verdict').waitFor();
   await editor.settled();
+  await editor.window.clearNotifications();
 }
 
 function option(name: string): string | undefined {

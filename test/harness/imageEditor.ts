@@ -1,6 +1,9 @@
 import type { Frame, FrameLocator, Locator } from 'playwright-core';
 import type { VsCodeWindow } from './window';
 
+/** The mark that the page leaves in its performance timeline (webview/painted.ts). */
+const MAP_PAINTED = 'chainscope-map-painted';
+
 /** The views of an image, as their tabs are labelled. */
 export const IMAGE_TABS = ['Overview', 'Map', 'Tables', 'Snapshots & Bitmaps', 'Check', 'Hex'] as const;
 
@@ -27,12 +30,13 @@ export class ImageEditor {
     return editor;
   }
 
+  /** A tab; its name may go on with a count. */
   tab(label: ImageTab): Locator {
-    return this.page.getByRole('tab', { name: label });
+    return this.page.getByRole('tab', { name: new RegExp(`^${label}( |$)`) });
   }
 
   panel(label: ImageTab): Locator {
-    return this.page.getByRole('tabpanel', { name: label });
+    return this.page.getByRole('tabpanel', { name: label, exact: true });
   }
 
   /** Goes to a tab with the mouse and waits until it shows what it has. */
@@ -47,6 +51,12 @@ export class ImageEditor {
   async settled(): Promise<void> {
     const loading = this.page.locator('[aria-busy="true"]:visible, vscode-progress-ring:visible');
     await loading.first().waitFor({ state: 'detached' });
+  }
+
+  /** Waits until the map that the tab shows has been on the screen. */
+  async mapPainted(): Promise<void> {
+    const frame = await this.frame();
+    await frame.waitForFunction((mark) => performance.getEntriesByName(mark).length > 0, MAP_PAINTED);
   }
 
   /** The page as a frame, to run code in it (axe, measurements). */
