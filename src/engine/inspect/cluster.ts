@@ -6,7 +6,7 @@ import type { PaceOptions } from '../pace';
 import { guestBytes, SHOWN_BYTES } from './clusterBytes';
 import { guestCommands, hostCommands } from './commands';
 import { HostNames, type ClusterReferences } from './host/hostNames';
-import { requireInside } from './locate';
+import { requireInside } from './inside';
 import { clusterSizeOf } from './overview/overview';
 import { lookUpRefcount } from './tables/refcountLookup';
 import { describeEntry } from './tables/entryView';
@@ -42,9 +42,7 @@ export async function inspectCluster(
 ): Promise<ClusterInspection> {
   const active = inspected.layers[0]!;
   const size = space === 'guest' ? guestSizeOf(active, view) : active.layer.source.size;
-  if (!(offset >= 0 && offset < size)) {
-    requireInside(active, { space, offset });
-  }
+  requireInside({ space, offset }, size);
   return space === 'guest' ? guestCluster(inspected, offset, view, options) : hostCluster(inspected, offset, options);
 }
 
@@ -90,17 +88,13 @@ async function guestCluster(inspected: InspectedChain, offset: number, view: Lay
 }
 
 function hostOf({ layer, qcow2 }: InspectedLayer, { extent, hostOffset, clusterSize }: LayerTrace): ClusterInspection['host'] {
-  const path = (qcow2?.metadata.hasDataFile ? dataFilePath(layer.detail) : null) ?? layer.path;
+  const path = (qcow2?.metadata.hasDataFile ? qcow2.dataPath : null) ?? layer.path;
   if (extent) {
     return { ...extent, path };
   }
   return clusterSize === 0 && hostOffset !== null
     ? { path, hostOffset: Math.floor(hostOffset / PLAIN_CLUSTER) * PLAIN_CLUSTER, length: PLAIN_CLUSTER }
     : null;
-}
-
-function dataFilePath(detail: InspectedLayer['layer']['detail']): string | null {
-  return detail.format === 'qcow2' ? (detail.dataFile?.name ?? null) : null;
 }
 
 async function hostCluster(inspected: InspectedChain, offset: number, options: PaceOptions): Promise<ClusterInspection> {

@@ -43,7 +43,7 @@ export class Inspector {
     this.chain = chain;
     this.layers = chain.layers.map((layer) => ({
       layer,
-      qcow2: layer.detail.format === 'qcow2' ? new Qcow2Context(layer, layer.detail) : null,
+      qcow2: layer.detail.format === 'qcow2' ? new Qcow2Context(layer, layer.detail, chain.links) : null,
     }));
     this.active = activeLayer(chain);
     const qcow2 = this.layers[0]?.qcow2 ?? null;

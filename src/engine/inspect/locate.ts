@@ -1,11 +1,11 @@
-import type { Location } from '../../protocol/inspect';
+import type { Location, Region } from '../../protocol/inspect';
 import type { LayerView } from '../../protocol/place';
-import { EngineError } from '../errors';
 import type { PaceOptions } from '../pace';
-import { describeOffset, parseAddress, type Address } from './address';
+import { parseAddress, type Address } from './address';
 import type { HostNames } from './host/hostNames';
+import { requireInside } from './inside';
 import { clusterSizeOf } from './overview/overview';
-import { guestSizeOf, translate, type InspectedLayer } from './trace';
+import { guestSizeOf, traceLayer, translate, type InspectedLayer } from './trace';
 import { hex } from './wording';
 
 const ACTIVE: LayerView = { kind: 'active' };
@@ -25,24 +25,34 @@ export async function locate(
 ): Promise<Location> {
   const active = layers[0]!;
   const address = parseAddress(text, { space, clusterSize: clusterSizeOf(active.layer) });
-  requireInside(active, address);
-  return address.space === 'guest' ? locateGuest(layers, names, address, options) : locateHost(layers, names, address, options);
+  requireInside(address, address.space === 'guest' ? guestSizeOf(active, ACTIVE) : active.layer.source.size);
+  return address.space === 'guest' ? locateGuest(layers, address) : locateHost(layers, names, address, options);
 }
 
-async function locateGuest(
-  layers: readonly InspectedLayer[],
-  names: HostNames,
-  { offset, understood }: Address,
-  options: PaceOptions,
-): Promise<Location> {
-  const translations = translate(layers, offset, ACTIVE);
-  const own = translations[0];
-  const { layer, qcow2 } = layers[0]!;
-  // What lies in an external data file is no region of this file.
-  const hostOffset = qcow2?.metadata.hasDataFile ? null : (own?.hostOffset ?? null);
-  const inFile = hostOffset !== null && hostOffset < layer.source.size ? hostOffset : null;
-  const region = inFile === null ? null : ((await names.regions(inFile, inFile + 1, options, 0))[0] ?? null);
-  return { understood, offset, space: 'guest', guestOffsets: [offset], layers: translations, region };
+function locateGuest(layers: readonly InspectedLayer[], { offset, understood }: Address): Location {
+  return {
+    understood,
+    offset,
+    space: 'guest',
+    guestOffsets: [offset],
+    layers: translate(layers, offset, ACTIVE),
+    region: ownRegion(layers[0]!, offset),
+  };
+}
+
+/** What of the active layer's file a guest offset is; what lies in an external data file is no region of it. */
+function ownRegion(active: InspectedLayer, guestOffset: number): Region | null {
+  const { class: found, extent, clusterSize } = traceLayer(active, guestOffset, ACTIVE);
+  if ((found !== 'data' && found !== 'compressed') || !extent || active.qcow2?.metadata.hasDataFile) {
+    return null;
+  }
+  const start = Math.floor(guestOffset / clusterSize) * clusterSize;
+  return {
+    ...extent,
+    class: found,
+    label: `${found === 'compressed' ? 'compressed data' : 'data'} of guest offset ${hex(start)}`,
+    place: { kind: 'guest', guestOffset: start, length: clusterSize },
+  };
 }
 
 async function locateHost(
@@ -87,16 +97,4 @@ async function guestOffsetsOf(
   const offsets = ordered.map(({ row, start, compressed }) => row * clusterSize + (compressed ? 0 : hostOffset - start));
   const guestOffsets = [...new Set(offsets)].filter((offset) => Number.isSafeInteger(offset)).slice(0, MAX_GUEST_OFFSETS);
   return { guestOffsets, view: ordered[0]?.view ?? ACTIVE };
-}
-
-/** @throws EngineError `address.invalid` for an offset outside the disk or the file */
-export function requireInside(active: InspectedLayer, { space, offset }: Pick<Address, 'space' | 'offset'>): void {
-  const size = space === 'guest' ? guestSizeOf(active, ACTIVE) : active.layer.source.size;
-  if (offset >= size) {
-    const [what, whole] = space === 'guest' ? ['Guest', 'disk'] : ['Host', 'file'];
-    throw new EngineError(
-      'address.invalid',
-      `${what} offset ${describeOffset(offset)} is past the end of the ${whole}, which has ${size} bytes (${hex(size)}).`,
-    );
-  }
 }

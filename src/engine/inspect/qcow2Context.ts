@@ -1,3 +1,4 @@
+import type { ChainLink } from '../../protocol/chain';
 import type { LayerView } from '../../protocol/place';
 import { invalidRequest } from '../errors';
 import type { Layer } from '../block/layer';
@@ -25,12 +26,17 @@ export class Qcow2Context {
   readonly metadata: Qcow2Metadata;
   /** Where guest data lies; null when an external data file is not open. */
   readonly dataSource: ByteSource | null;
+  /** Absolute path of the external data file; null without one, or when it is not open. */
+  readonly dataPath: string | null;
   private readonly layer: Layer;
   private snapshotTable: SnapshotTable | null = null;
   private directory: BitmapDirectory | null = null;
 
-  constructor(layer: Layer, detail: Extract<Layer['detail'], { format: 'qcow2' }>) {
+  constructor(layer: Layer, detail: Extract<Layer['detail'], { format: 'qcow2' }>, links: readonly ChainLink[]) {
     this.layer = layer;
+    // The link of a data file follows that of its image.
+    const next = links[links.indexOf(layer.link) + 1];
+    this.dataPath = next?.role === 'data-file' && next.state.kind === 'open' ? next.path : null;
     this.metadata = detail.metadata;
     this.dataSource = detail.metadata.hasDataFile ? detail.dataFile : layer.source;
   }
@@ -68,6 +74,7 @@ export class Qcow2Context {
     return {
       metadata: this.metadata,
       dataSize: this.metadata.source.size,
+      dataPath: null,
       refcount: (hostOffset) => this.refcount(hostOffset),
       judgeCopied: view.kind === 'active',
     };
@@ -79,6 +86,7 @@ export class Qcow2Context {
     return {
       metadata: this.metadata,
       dataSize: this.dataSource?.size ?? null,
+      dataPath: this.dataPath,
       refcount: hasDataFile ? () => null : (hostOffset) => this.refcount(hostOffset),
       judgeCopied: view.kind === 'active',
     };

@@ -67,6 +67,13 @@ describe('locating a guest offset', () => {
     });
   });
 
+  it('refuses numbers that are no offsets', async () => {
+    for (const offset of [NaN, -1, Infinity, 0.5]) {
+      await expect(inspector.inspectCluster({ space: 'guest', offset, view: ACTIVE })).rejects.toMatchObject({ code: 'address.invalid' });
+      await expect(inspector.hex(offset, 16)).rejects.toMatchObject({ code: 'request.invalid' });
+    }
+  });
+
   it('finds a shared cluster in every place that shares it', async () => {
     const builder = new Qcow2Builder({ size: 2 ** 20, clusterBits: 12 })
       .write(7, pattern(1))

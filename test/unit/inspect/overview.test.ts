@@ -187,11 +187,16 @@ describe('the overview of other formats', () => {
     expect(notices.map(({ message }) => message)).toEqual(['The image was not closed cleanly (need check); check it before it is used.']);
   });
 
-  it('reads a VMDK descriptor line by line', () => {
+  it('reads a VMDK descriptor line by line', async () => {
     const text =
       '# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentFileNameHint="../x\u0007.vmdk"\nRW 2048 FLAT "a-flat.vmdk" 0\nddb.x = "y"\n';
     const bytes = new TextEncoder().encode(text);
-    const { structures } = inspect(new SparseSource([{ hostOffset: 0, bytes }], bytes.length), 'vmdk').overview();
+    const inspector = inspect(new SparseSource([{ hostOffset: 0, bytes }], bytes.length + 8), 'vmdk');
+    const { structures } = inspector.overview();
+    expect((await inspector.hex(0, 4096)).regions.map(({ length, label }) => [length, label])).toEqual([
+      [bytes.length, 'VMDK descriptor'],
+      [8, 'VMDK data is not looked into'],
+    ]);
     expect(structures[0]?.fields.map(({ name, value, hostOffset }) => [name, value, hostOffset])).toEqual([
       ['version', '1', text.indexOf('version')],
       ['CID', 'fffffffe', text.indexOf('CID')],

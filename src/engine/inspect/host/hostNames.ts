@@ -3,6 +3,7 @@ import type { Place } from '../../../protocol/place';
 import type { Layer } from '../../block/layer';
 import { isCancelled } from '../../errors';
 import { Pace, type PaceOptions } from '../../pace';
+import { structuresOf } from '../overview/overview';
 import type { Qcow2Context } from '../qcow2Context';
 import { lookUpRefcount } from '../tables/refcountLookup';
 import { hex } from '../wording';
@@ -52,7 +53,7 @@ export class HostNames {
   async regions(from: number, to: number, options: PaceOptions, patienceMs = Infinity): Promise<Region[]> {
     const { clusterSize } = this;
     if (clusterSize === null) {
-      return [this.plainRegion(from, to)];
+      return paint(from, to, this.plainClaims(), (start, end) => [this.plainRegion(start, end)]);
     }
     const low = Math.floor(from / clusterSize) * clusterSize;
     const high = Math.ceil(to / clusterSize) * clusterSize;
@@ -202,6 +203,19 @@ export class HostNames {
   /** Null where the format counts none. */
   private refcount(cluster: number): bigint | null {
     return this.qcow2 ? lookUpRefcount(this.qcow2.metadata, cluster).count : null;
+  }
+
+  /** Structures of a file that is not divided into clusters, or whose clusters cannot be told. */
+  private plainClaims(): Claim[] {
+    return this.layer.detail.format === 'raw'
+      ? []
+      : structuresOf(this.layer).map(({ hostOffset, length, title }) => ({
+          start: hostOffset,
+          end: hostOffset + length,
+          class: 'header',
+          label: title,
+          place: { kind: 'host', hostOffset },
+        }));
   }
 
   /** A file that is not divided into clusters. */

@@ -28,6 +28,8 @@ export interface EntryContext {
   readonly metadata: Qcow2Metadata;
   /** Bytes of the file that guest data lies in; null when it is not open, and then nothing is said about its end. */
   readonly dataSize: number | null;
+  /** Absolute path of the external data file, when there is one and it is open. */
+  readonly dataPath: string | null;
   /** On-disk refcount of a host cluster; null where it cannot be read. */
   readonly refcount: (hostOffset: number) => bigint | null;
   /** Whether COPIED must agree with refcounts: in the tables of the active layer, not in a snapshot's. */

@@ -1,5 +1,5 @@
 import type { TableRow, TableShape } from '../../../protocol/inspect';
-import type { LayerView } from '../../../protocol/place';
+import type { LayerView, Place } from '../../../protocol/place';
 import type { L1Location } from '../../formats/qcow2/tables';
 import { L1_OFFSET_MASK } from '../../formats/qcow2/structures';
 import { safeNumber } from '../../layout/codec';
@@ -59,7 +59,14 @@ export class Qcow2L2Reader implements TableReader {
     const result = entryRow(row, hostOffset, bytes, l2EntryBytes, l2EntryView(wordOf(bytes, 0, 'big'), bitmap, this.context));
     const misaligned = tableOffset % clusterSize === 0 ? [] : ['The L2 table is not aligned to a cluster; QEMU does not read it.'];
     const problems = [...misaligned, ...(result.problem === null ? [] : [result.problem])];
-    return { ...result, guestOffset, flags: [...result.flags, ...past], problem: problems.length === 0 ? null : problems.join(' ') };
+    const target = this.target(result.target);
+    return {
+      ...result,
+      target,
+      guestOffset,
+      flags: [...result.flags, ...past],
+      problem: problems.length === 0 ? null : problems.join(' '),
+    };
   }
 
   async nextUsed(row: number, backwards: boolean, pace: Pace): Promise<number> {
@@ -73,6 +80,14 @@ export class Qcow2L2Reader implements TableReader {
       tableAt: (index: number) => this.tableOffset(index),
     };
     return nextUsedBelow(tables, row, backwards, pace);
+  }
+
+  /** Host offsets of an external data file lead into that file. */
+  private target(target: Place | null): Place | null {
+    if (target === null || !this.context.metadata.hasDataFile) {
+      return target;
+    }
+    return this.context.dataPath === null ? null : { kind: 'file', path: this.context.dataPath };
   }
 
   /** Where an L2 table lies; 0 when none is allocated, Infinity past 2^53-1. */
