@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
@@ -77,6 +77,33 @@ describe('the view Chains', () => {
       .treeRow(/^debian-12-base/)
       .and(window.page.locator('.selected, [aria-selected=true]'))
       .waitFor();
+    await window.closeAllEditors();
+  });
+
+  it('opens a located file in place of a missing one, without touching the image', async () => {
+    const image = join(folder, 'sample', 'orphan.qcow2');
+    const found = join(folder, 'found.qcow2');
+    await copyFile(join(folder, 'sample', 'debian-12-base.qcow2'), found);
+    const before = await readFile(image);
+
+    const missing = window.treeRow(/^golden-image\.qcow2, missing/);
+    await missing.click();
+    await missing.getByRole('button', { name: 'Locate Missing Image…' }).click();
+    const dialog = window.page.locator('.quick-input-widget');
+    await dialog.getByText('Locate gone/golden-image.qcow2').waitFor();
+    await dialog.locator('input.input').fill(found);
+    await dialog.getByRole('button', { name: 'Use This File' }).click();
+    await window.treeRow(/^found\.qcow2, qcow2/).waitFor();
+    assert.deepEqual(await readFile(image), before);
+  });
+
+  it('shows a snapshot in the editor', async () => {
+    const group = window.treeRow(/^Snapshots, 2/);
+    await group.locator('.monaco-tl-twistie').click();
+    await window.treeRow(/^before-upgrade/).click();
+    const editor = await window.editor('web-server-staging.qcow2');
+    await editor.getByRole('tab', { name: /Snapshots/, selected: true }).waitFor();
+    await editor.getByText('before-upgrade').first().waitFor();
     await window.closeAllEditors();
   });
 
