@@ -6,7 +6,6 @@
  *   node esbuild.mjs --watch     not minified, rebuilt on every change
  */
 import { chmod, glob, rm } from 'node:fs/promises';
-import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import esbuild from 'esbuild';
@@ -131,15 +130,7 @@ async function removeStale(outputs) {
   }
 }
 
-/** @satisfies {import('esbuild').BuildOptions[]} */
-const builds = bundles
-  .map(({ entryPoints, outdir, settings }) => ({
-    ...settings,
-    outdir,
-    metafile: true,
-    entryPoints: Object.fromEntries(Object.entries(entryPoints).filter(([, file]) => existsSync(file))),
-  }))
-  .filter(({ entryPoints }) => Object.keys(entryPoints).length > 0);
+const builds = bundles.map(({ settings, ...bundle }) => ({ ...settings, ...bundle, metafile: true }));
 
 if (options.watch) {
   const contexts = await Promise.all(builds.map((settings) => esbuild.context({ ...settings, logLevel: 'info' })));
@@ -148,12 +139,9 @@ if (options.watch) {
   // esbuild has said what is wrong by the time that a build is rejected.
   const results = await Promise.allSettled(builds.map((settings) => esbuild.build(settings)));
   const built = results.filter((result) => result.status === 'fulfilled');
-  if (built.length === results.length) {
-    await removeStale(new Set(built.flatMap(({ value }) => Object.keys(value.metafile?.outputs ?? {}))));
-  } else {
-    process.exitCode = 1;
+  if (built.length < results.length) {
+    process.exit(1);
   }
-  if (existsSync('dist/cli.js')) {
-    await chmod('dist/cli.js', 0o755);
-  }
+  await removeStale(new Set(built.flatMap(({ value }) => Object.keys(value.metafile.outputs))));
+  await chmod('dist/cli.js', 0o755);
 }
