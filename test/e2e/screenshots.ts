@@ -7,10 +7,11 @@ import { THEMES } from '../harness/theme';
 import type { ThemeKind } from '../harness/theme';
 import { startTestServer } from '../harness/vscodeServer';
 import { VsCodeWindow } from '../harness/window';
+import { takeForWalkthrough } from './walkthroughPictures';
 
 /*
- * `npm run screenshots`: every tab in every theme into test-results/screenshots, to be looked at, and the README's pictures into
- * docs/images. `--folder DIR --image NAME` takes the first kind of another image and leaves the README's alone.
+ * `npm run screenshots`: every tab in every theme into test-results/screenshots, to be looked at, the README's pictures into docs/images
+ * and the walkthrough's into media/walkthrough. `--folder DIR --image NAME` takes the first kind of another image and leaves the rest alone.
  */
 
 const SIZE = { width: 1280, height: 860 };
@@ -35,6 +36,8 @@ async function main(): Promise<void> {
   await window.showViewContainer('Image Chains');
   if (folder === undefined) {
     await takeForReadme(window);
+    await takeForWalkthrough(window);
+    await window.page.setViewportSize(SIZE);
   }
   await takeGallery(window, image);
   await browser.close();

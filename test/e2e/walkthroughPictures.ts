@@ -1,0 +1,37 @@
+import { join } from 'node:path';
+import { ROOT } from '../../scripts/run/paths.mjs';
+import { ImageEditor } from '../harness/imageEditor';
+import type { VsCodeWindow } from '../harness/window';
+
+/** Small enough to be read beside a step's text. */
+const SIZE = { width: 960, height: 640 };
+
+/** Takes the pictures of the walkthrough ("Get started with Chainscope"), which shows the one that goes with the theme. */
+export async function takeForWalkthrough(window: VsCodeWindow): Promise<void> {
+  await window.page.setViewportSize(SIZE);
+  for (const theme of ['light', 'dark'] as const) {
+    await window.setTheme(theme);
+    await takeAll(window, (name) => join(ROOT, 'media', 'walkthrough', `${name}-${theme}.png`));
+    await window.closeAllEditors();
+  }
+}
+
+async function takeAll(window: VsCodeWindow, picture: (name: string) => string): Promise<void> {
+  await window.treeRow(/^web-server-staging/).hover();
+  await window.page.locator('.workbench-hover').filter({ hasText: 'Virtual size' }).waitFor();
+  await window.page.screenshot({ path: picture('chains'), animations: 'disabled' });
+
+  const active = await ImageEditor.open(window, 'web-server-staging.qcow2');
+  await window.screenshot(picture('overview'));
+  await active.show('Map');
+  await active.mapPainted();
+  await window.screenshot(picture('map'));
+
+  const corrupted = await ImageEditor.open(window, 'corrupted.qcow2');
+  const panel = await corrupted.show('Check');
+  await window.runCommand('Chainscope: Check Image');
+  await panel.locator('.verdict').waitFor();
+  await corrupted.settled();
+  await window.clearNotifications();
+  await window.screenshot(picture('check'));
+}
