@@ -142,6 +142,6 @@ if (options.watch) {
   if (built.length < results.length) {
     process.exit(1);
   }
-  await removeStale(new Set(built.flatMap(({ value }) => Object.keys(value.metafile.outputs))));
+  await removeStale(new Set(built.flatMap(({ value }) => Object.keys(value.metafile?.outputs ?? {}))));
   await chmod('dist/cli.js', 0o755);
 }
