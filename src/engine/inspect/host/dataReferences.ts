@@ -22,6 +22,11 @@ export const MAX_REFERENCES = 65_536;
 /** L2 tables that several snapshots share are read once, as far as their number and that of their hits is sane. */
 const MAX_REMEMBERED = 1 << 20;
 
+/** L1 entries of all views together that are looked at: 2 GiB of tables, which no real image has. */
+const MAX_TOP_ENTRIES = 2 ** 28;
+/** After so many bytes of L2 tables, those that are holes are not read any more: a sparse file may claim any number of them. */
+const READ_BEFORE_ASKING = 2 ** 30;
+
 const CHUNK = 64 * 1024;
 const HIGH = 2 ** 32;
 const COMPRESSED_HIGH = 0x40000000;
@@ -53,15 +58,18 @@ export async function qcow2References(context: Qcow2Context, from: number, to: n
   const known = views.length > 1 ? new Map<number, TableHits>() : null;
   let remembered = 0;
   let scanned = 0;
+  let topEntries = 0;
   for (const view of views) {
     const { l1 } = context.view(view);
-    await eachTable(source, l1.hostOffset, l1Entries(l1), async (index, tableOffset) => {
+    const entries = Math.min(l1Entries(l1), MAX_TOP_ENTRIES - topEntries);
+    topEntries += entries;
+    await eachTable(source, l1.hostOffset, entries, async (index, tableOffset) => {
       if (tableOffset % clusterSize !== 0 || tableOffset >= source.size) {
         return;
       }
       let inTable = known?.get(tableOffset);
       if (!inTable) {
-        inTable = table.scan(tableOffset);
+        inTable = scanned > READ_BEFORE_ASKING && isHole(source, tableOffset, clusterSize) ? NO_HITS : table.scan(tableOffset);
         remembered += 1 + inTable.hits.length;
         if (remembered < MAX_REMEMBERED) {
           known?.set(tableOffset, inTable);
@@ -95,6 +103,9 @@ export async function qedReferences(metadata: QedMetadata, from: number, to: num
       if (tableOffset >= source.size) {
         return;
       }
+      if (scanned > READ_BEFORE_ASKING && isHole(source, tableOffset, tableBytes)) {
+        return;
+      }
       scan.each(tableOffset, tableBytes, (at, high, low) => {
         const start = high * HIGH + low;
         if (start > 1 && start < to && start + clusterSize > from) {
@@ -110,6 +121,11 @@ export async function qedReferences(metadata: QedMetadata, from: number, to: num
     true,
   );
   return found;
+}
+
+function isHole(source: ByteSource, hostOffset: number, length: number): boolean {
+  const extent = source.extentAt(hostOffset);
+  return !extent.data && extent.length >= length;
 }
 
 interface Hit {

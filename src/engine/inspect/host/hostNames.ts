@@ -25,14 +25,32 @@ export interface ClusterReferences {
  */
 const BLOCK_BYTES = 4 * 1024 * 1024;
 const BLOCK_CLUSTERS = 64;
-/** Blocks whose references are remembered. */
+/** Blocks that are remembered. */
 const MAX_BLOCKS = 16;
+
+/** What was found out about blocks of the file; the ones not asked for longest are forgotten. */
+class BlockCache<T> {
+  private readonly known = new Map<number, T>();
+
+  get(block: number): T | undefined {
+    return this.known.get(block);
+  }
+
+  set(block: number, value: T): void {
+    this.known.delete(block);
+    this.known.set(block, value);
+    if (this.known.size > MAX_BLOCKS) {
+      this.known.delete(this.known.keys().next().value!);
+    }
+  }
+}
 
 /** Says what the bytes of one image's file are. */
 export class HostNames {
   private readonly layer: Layer;
   private readonly qcow2: Qcow2Context | null;
-  private readonly blocks = new Map<number, FoundReferences>();
+  private readonly blocks = new BlockCache<FoundReferences>();
+  private readonly structureBlocks = new BlockCache<readonly Claim[]>();
 
   constructor(layer: Layer, qcow2: Qcow2Context | null) {
     this.layer = layer;
@@ -71,19 +89,33 @@ export class HostNames {
       return { count: 0, claims: [], data: [] };
     }
     const low = Math.floor(hostOffset / clusterSize) * clusterSize;
-    const claims = (await this.structures(low, low + clusterSize, new Pace(options))).filter(
-      ({ start, end }) => start < low + clusterSize && end > low,
-    );
+    const claims = await this.structures(low, low + clusterSize, new Pace(options));
     const { references, count } = await this.dataReferences(low, low + clusterSize, options);
     return { claims, data: references, count: claims.length + count };
   }
 
-  private async structures(from: number, to: number, pace: Pace): Promise<Claim[]> {
+  /** Metadata in [low, high); what reaches over several blocks may be named more than once. */
+  private async structures(low: number, high: number, pace: Pace): Promise<Claim[]> {
+    const size = this.blockSize;
+    const found: Claim[] = [];
+    for (let block = Math.floor(low / size); block * size < high; block++) {
+      const known = this.structureBlocks.get(block) ?? (await this.scanStructures(block * size, (block + 1) * size, pace));
+      this.structureBlocks.set(block, known);
+      found.push(...known);
+    }
+    return found.filter(({ start, end }) => start < high && end > low);
+  }
+
+  private async scanStructures(from: number, to: number, pace: Pace): Promise<Claim[]> {
     const { detail } = this.layer;
     if (this.qcow2) {
       return qcow2Structures(this.qcow2, from, to, pace);
     }
     return detail.format === 'qed' ? qedStructures(detail.metadata, from, to, pace) : [];
+  }
+
+  private get blockSize(): number {
+    return Math.max(BLOCK_BYTES, (this.clusterSize ?? 0) * BLOCK_CLUSTERS);
   }
 
   private hasData(low: number, high: number, claims: readonly Claim[]): boolean {
@@ -118,19 +150,13 @@ export class HostNames {
 
   /** References to [low, high), from the blocks of the file that are remembered or one pass that fills them. */
   private async dataReferences(low: number, high: number, options: PaceOptions): Promise<FoundReferences> {
-    const size = Math.max(BLOCK_BYTES, (this.clusterSize ?? 0) * BLOCK_CLUSTERS);
+    const size = this.blockSize;
     const first = Math.floor(low / size);
     const last = Math.floor((high - 1) / size);
     const found: FoundReferences = { references: [], count: 0 };
     for (let block = first; block <= last; block++) {
-      let known = this.blocks.get(block);
-      if (!known) {
-        known = await this.scan(block * size, (block + 1) * size, options);
-        if (this.blocks.size >= MAX_BLOCKS) {
-          this.blocks.delete(this.blocks.keys().next().value!);
-        }
-        this.blocks.set(block, known);
-      }
+      const known = this.blocks.get(block) ?? (await this.scan(block * size, (block + 1) * size, options));
+      this.blocks.set(block, known);
       const inside = known.references.filter(({ start, end }) => start < high && end > low && (block === first || start >= block * size));
       found.references.push(...inside);
       // References beyond what a block lists cannot be told apart; a cluster with so many is counted with all of them.

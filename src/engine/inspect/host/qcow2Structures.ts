@@ -13,8 +13,8 @@ import { scanWords } from './wordScan';
 /** Offsets of L1 and bitmap table entries end at bit 55, those of refcount table entries at bit 63. */
 const OFFSET_HIGH = 0x00ffffff;
 const REFCOUNT_HIGH = 0xffffffff;
-/** Snapshots and bitmaps whose tables are looked through for a name; more than any real image has. */
-const MAX_SCANNED = 256;
+/** Entries of all L1 and bitmap tables together that are looked through for a name: half a gigabyte of tables. */
+const MAX_TOP_ENTRIES = 2 ** 26;
 
 /** The metadata of a qcow2 image that lies in [from, to): everything but data clusters, found through the top tables alone. */
 export async function qcow2Structures(context: Qcow2Context, from: number, to: number, pace: Pace): Promise<Claim[]> {
@@ -34,15 +34,19 @@ export async function qcow2Structures(context: Qcow2Context, from: number, to: n
       claims.push({ start, end: start + clusterSize, class: 'refcountBlock', label, place });
     },
   );
+  let left = MAX_TOP_ENTRIES;
   for (const view of views(context)) {
     const { l1, suffix } = context.view(view);
-    await scanWords({ ...words, hostOffset: l1.hostOffset, words: l1Entries(l1), highMask: OFFSET_HIGH }, low, to, pace, (index, start) => {
+    const entries = Math.min(l1Entries(l1), left);
+    left -= entries;
+    await scanWords({ ...words, hostOffset: l1.hostOffset, words: entries, highMask: OFFSET_HIGH }, low, to, pace, (index, start) => {
       const place = { kind: 'tableRow', table: { kind: 'l2', view }, row: index * l2Entries } as const;
       claims.push({ start, end: start + clusterSize, class: 'l2', label: `L2 table ${index}${suffix} (of L1 entry ${index})`, place });
     });
   }
-  for (const bitmap of context.bitmaps.bitmaps.slice(0, MAX_SCANNED)) {
-    const entries = Math.min(bitmap.tableEntries, MAX_BITMAP_TABLE_ENTRIES);
+  for (const bitmap of context.bitmaps.bitmaps) {
+    const entries = Math.min(bitmap.tableEntries, MAX_BITMAP_TABLE_ENTRIES, left);
+    left -= entries;
     await scanWords({ ...words, hostOffset: bitmap.tableOffset, words: entries, highMask: OFFSET_HIGH }, low, to, pace, (index, start) => {
       const place = { kind: 'tableRow', table: { kind: 'bitmapTable', index: bitmap.index }, row: index } as const;
       claims.push({ start, end: start + clusterSize, class: 'bitmap', label: `bits ${index} of bitmap '${visible(bitmap.name)}'`, place });
@@ -52,8 +56,7 @@ export async function qcow2Structures(context: Qcow2Context, from: number, to: n
 }
 
 function views(context: Qcow2Context): LayerView[] {
-  const snapshots = context.snapshots.snapshots.slice(0, MAX_SCANNED);
-  return [{ kind: 'active' }, ...snapshots.map(({ index }): LayerView => ({ kind: 'snapshot', index }))];
+  return [{ kind: 'active' }, ...context.snapshots.snapshots.map(({ index }): LayerView => ({ kind: 'snapshot', index }))];
 }
 
 /** Structures whose place the header or a directory says. */
@@ -89,7 +92,7 @@ function fixedStructures(context: Qcow2Context): Claim[] {
     const bounded = Math.min(directorySize, LIMITS.maxSnapshotTableBytes);
     claim(directoryOffset, bounded, { class: 'bitmap', label: 'bitmap directory', place: { kind: 'bitmap', index: 0 } });
   }
-  for (const { index, name, tableOffset, tableEntries } of bitmaps.slice(0, MAX_SCANNED)) {
+  for (const { index, name, tableOffset, tableEntries } of bitmaps) {
     const place = { kind: 'tableRow', table: { kind: 'bitmapTable', index }, row: 0 } as const;
     const bytes = Math.min(tableEntries, MAX_BITMAP_TABLE_ENTRIES) * 8;
     claim(tableOffset, bytes, { class: 'bitmap', label: `table of bitmap '${visible(name)}'`, place });
