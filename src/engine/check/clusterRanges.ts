@@ -40,6 +40,19 @@ export class ClusterRanges {
     return low < pairs.length / 2 ? (pairs[low * 2] ?? 0) <= cluster : this.cut;
   }
 
+  /** The first `limit` clusters. */
+  first(limit: number): number[] {
+    const { pairs } = this;
+    const clusters: number[] = [];
+    for (let i = 0; i < pairs.length && clusters.length < limit; i += 2) {
+      const end = Math.min(pairs[i + 1] ?? 0, (pairs[i] ?? 0) + limit - clusters.length);
+      for (let cluster = pairs[i] ?? 0; cluster < end; cluster++) {
+        clusters.push(cluster);
+      }
+    }
+    return clusters;
+  }
+
   taken(): ClusterSet {
     const { pairs } = this;
     const ascending = pairs.every((value, i) => i === 0 || value > (pairs[i - 1] ?? 0));

@@ -5,9 +5,6 @@ import { CLASH, type References } from './references';
 import { CLUSTERS_PER_PAIR } from './scanLoops';
 import type { Window } from './windowScan';
 
-/** Leaked clusters whose content is looked at. */
-const MOST_ABANDONED = 1024;
-
 /** Compares the refcounts of one window with the references that were counted. */
 export class Comparison {
   private readonly context: CheckContext;
@@ -140,8 +137,8 @@ export class Comparison {
       return;
     }
     tally.leaked.add(cluster, cluster + 1);
-    if (references === 0 && tally.abandoned.length < MOST_ABANDONED) {
-      tally.abandoned.push(cluster);
+    if (references === 0) {
+      tally.abandoned.add(cluster, cluster + 1);
     }
     if (!findings.wants('leak', 'leak')) {
       findings.count('leak', 'leak', 1);

@@ -24,8 +24,8 @@ export interface Tally {
   failure: string | null;
   readonly leaked: ClusterRanges;
   readonly corrupt: ClusterRanges;
-  /** The first leaked clusters that nothing refers to, to look into. */
-  readonly abandoned: number[];
+  /** Those of the leaked clusters that nothing refers to at all. */
+  readonly abandoned: ClusterRanges;
 }
 
 /** A qcow2 check under way. */

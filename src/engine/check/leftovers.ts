@@ -11,6 +11,9 @@ export interface Leftover {
   readonly consequence: string;
 }
 
+/** Leaked clusters that are looked into. */
+const MOST_CLUSTERS = 1024;
+
 /** Bytes of a cluster that are looked at. */
 const LOOK_BYTES = 64 * 1024;
 
@@ -26,7 +29,7 @@ const LOST_DATA =
  */
 export async function lookIntoLeaks(context: CheckContext): Promise<void> {
   const { image, tally, findings, leftovers, loops, pace } = context;
-  for (const cluster of tally.abandoned) {
+  for (const cluster of tally.abandoned.first(MOST_CLUSTERS)) {
     const hostOffset = cluster * image.clusterSize;
     const seen = look(context, hostOffset);
     if (seen === 'nothing') {
@@ -41,7 +44,7 @@ export async function lookIntoLeaks(context: CheckContext): Promise<void> {
       leftovers.set(cluster, { consequence: LOST_DATA });
       const message = `Leaked cluster ${cluster} at ${hex(hostOffset)} is not empty.`;
       findings.add('lostData', 'extra', () => ({ message, consequence: LOST_DATA, ...about }));
-    } else if (!seen.mapsLeaks) {
+    } else if (!seen.mapsAbandoned) {
       // A snapshot that could not be completed, or an interrupted copy on write.
       leftovers.set(cluster, { consequence: OLD_COPY });
     } else {
@@ -61,8 +64,8 @@ type Content = 'nothing' | 'data' | TableContent;
 
 interface TableContent {
   readonly mapped: number;
-  /** Whether any of the clusters that it maps is leaked itself. */
-  readonly mapsLeaks: boolean;
+  /** Whether nothing else refers to one of the clusters that it maps. */
+  readonly mapsAbandoned: boolean;
   /** Host offset of the first cluster that a standard entry names; -1 when all are compressed. */
   readonly firstTarget: number;
 }
@@ -95,7 +98,7 @@ function tableContent({ image, tally }: CheckContext, view: DataView, length: nu
   let flagged = 0;
   let firstTarget = -1;
   // What an external data file holds has no refcounts to tell.
-  let mapsLeaks = hasDataFile;
+  let mapsAbandoned = hasDataFile;
   for (let p = 0; p < length; p += extendedL2 ? 16 : 8) {
     const high = view.getInt32(p);
     const low = view.getInt32(p + 4);
@@ -111,12 +114,12 @@ function tableContent({ image, tally }: CheckContext, view: DataView, length: nu
     mapped++;
     flagged += isCopied(high) || isCompressed(high) ? 1 : 0;
     const target = isCompressed(high) ? compressedExtent(high, low, clusterBits).hostOffset : hostOffsetOf(high, low);
-    mapsLeaks ||= target !== 0 && tally.leaked.mayHave(Math.floor(target / clusterSize));
+    mapsAbandoned ||= target !== 0 && tally.abandoned.mayHave(Math.floor(target / clusterSize));
     if (firstTarget < 0 && !isCompressed(high)) {
       firstTarget = target;
     }
   }
-  return flagged > 0 ? { mapped, firstTarget, mapsLeaks } : null;
+  return flagged > 0 ? { mapped, firstTarget, mapsAbandoned } : null;
 }
 
 function plausible({ metadata, clusterSize, clusterBits, fileLength }: CheckedImage, high: number, low: number): boolean {

@@ -74,7 +74,7 @@ export async function checkQcow2(metadata: Qcow2Metadata, options: Qcow2CheckOpt
     failure: bitmaps.failure,
     leaked,
     corrupt,
-    abandoned: [],
+    abandoned: new ClusterRanges(),
   };
   const { clusterBits, fileClusters } = image;
   const sizes = options.windows ?? WINDOW_SIZES;

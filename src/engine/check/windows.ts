@@ -122,7 +122,7 @@ function mark({ tally, findings }: CheckContext) {
   const { allocated, fragmented, compressed, highestCluster, beyondEnd, failure } = tally;
   return {
     numbers: { allocated, fragmented, compressed, highestCluster, beyondEnd, failure },
-    abandoned: tally.abandoned.length,
+    abandoned: tally.abandoned.mark(),
     leaked: tally.leaked.mark(),
     corrupt: tally.corrupt.mark(),
     findings: findings.mark(),
@@ -131,7 +131,7 @@ function mark({ tally, findings }: CheckContext) {
 
 function rollBack({ tally, findings }: CheckContext, before: ReturnType<typeof mark>): void {
   Object.assign(tally, before.numbers);
-  tally.abandoned.length = before.abandoned;
+  tally.abandoned.rollBack(before.abandoned);
   tally.leaked.rollBack(before.leaked);
   tally.corrupt.rollBack(before.corrupt);
   findings.rollBack(before.findings);
