@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const projects = ['tsconfig.json', 'webview/tsconfig.json', 'test/e2e/tsconfig.json'];
+const projects = ['tsconfig.json', 'webview/tsconfig.json', 'test/unit/webview/tsconfig.json', 'test/e2e/tsconfig.json'];
 
 let failed = false;
 for (const project of projects.filter((file) => existsSync(`${root}/${file}`))) {

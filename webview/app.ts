@@ -253,7 +253,8 @@ export class ChainscopeApp extends LitElement implements HostEvents {
     this.check = { report, outdated: false, fraction: null, message: null };
     this.show('check');
     const found = report.kinds.reduce((sum, { count }) => sum + count, 0);
-    this.announce(found === 0 ? 'Check finished: no errors were found.' : `Check finished: ${counted(found, 'finding')}.`);
+    const result = report.failure ?? (found === 0 ? 'no errors were found' : counted(found, 'finding'));
+    this.announce(`Check finished: ${result}.`);
   }
 
   checkProgress({ fraction, message }: { readonly fraction: number | null; readonly message: string | null }): void {

@@ -4,13 +4,9 @@
  * long as it loads, it gets an element whose style sheet was made by the object model instead.
  */
 
-const create = document.createElement.bind(document);
-
-function createWithoutInlineStyle(name: string, options?: ElementCreationOptions): HTMLElement {
-  if (name !== 'style') {
-    return create(name, options);
-  }
-  return Object.defineProperty(create('meta'), 'sheet', { value: new CSSStyleSheet() });
+function createWithoutInlineStyle(this: Document, name: string, options?: ElementCreationOptions): HTMLElement {
+  const create = (local: string) => Document.prototype.createElement.call(this, local, options);
+  return name === 'style' ? Object.defineProperty(create('meta'), 'sheet', { value: new CSSStyleSheet() }) : create(name);
 }
 
 Object.defineProperty(document, 'createElement', { value: createWithoutInlineStyle, configurable: true });

@@ -4,12 +4,25 @@
  * small panel as the browser's own is not.
  */
 import { endFocusVisibleTest } from './focus-visible';
-import { provideVSCodeDesignSystem, vsCodeButton, vsCodeProgressRing, vsCodeTextField } from '@vscode/webview-ui-toolkit';
+import { provideVSCodeDesignSystem, TextField, vsCodeButton, vsCodeProgressRing, vsCodeTextField } from '@vscode/webview-ui-toolkit';
 
 endFocusVisibleTest();
 
+/** A text field calls itself "Text field" when it is connected, whatever it was called before: its own name is given back to it. */
+function keepFieldNames(): void {
+  const connected: (this: TextField) => void = Reflect.get(TextField.prototype, 'connectedCallback');
+  TextField.prototype.connectedCallback = function (this: TextField): void {
+    const name = this.getAttribute('aria-label');
+    connected.call(this);
+    if (name !== null) {
+      this.setAttribute('aria-label', name);
+    }
+  };
+}
+
 /** Defines `vscode-button`, `vscode-progress-ring` and `vscode-text-field`. */
 export function registerToolkit(): void {
+  keepFieldNames();
   provideVSCodeDesignSystem().register(vsCodeButton(), vsCodeProgressRing(), vsCodeTextField());
 }
 

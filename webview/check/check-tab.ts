@@ -200,6 +200,10 @@ export class CheckTab extends LitElement {
 }
 
 function renderVerdict(report: CheckReport): TemplateResult {
+  if (report.failure !== null) {
+    return html`<span class="severity-error">${icon('error')}</span
+      ><span>The check could not be completed: ${visible(report.failure)}.</span>`;
+  }
   const { corruptions, leaks, checkErrors } = report.counts;
   const extra = extrasOf(report);
   const parts = [

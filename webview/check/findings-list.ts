@@ -1,6 +1,6 @@
 import { css, html, LitElement, nothing, type PropertyValues, type TemplateResult } from 'lit';
 import { repeat } from 'lit/directives/repeat.js';
-import type { CheckReport, Finding, FindingCategory, FindingKind } from '../../src/protocol/check';
+import type { CheckReport, Finding, FindingKind } from '../../src/protocol/check';
 import { cssProperties } from '../components/css-properties';
 import { icon } from '../components/icons';
 import { guestLink, placeLink } from '../components/offset-link';
@@ -10,19 +10,13 @@ import { VirtualList } from '../components/virtual-list';
 import { exactly, grouped, size } from '../format/numbers';
 import { visible } from '../format/text';
 import { describePlace } from '../state/places';
-import { CATEGORIES, CATEGORY_ORDER, KIND_TITLES } from './kinds';
-
-interface Group {
-  readonly kind: FindingKind;
-  readonly category: FindingCategory;
-  readonly count: number;
-  readonly findings: readonly Finding[];
-}
+import { groupsOf, wordsOf, type FindingGroup } from './groups';
+import { CATEGORIES, KIND_TITLES } from './kinds';
 
 type Row =
-  | { readonly type: 'group'; readonly group: Group }
+  | { readonly type: 'group'; readonly group: FindingGroup }
   | { readonly type: 'finding'; readonly finding: Finding; readonly at: number }
-  | { readonly type: 'rest'; readonly group: Group };
+  | { readonly type: 'rest'; readonly group: FindingGroup };
 
 /** Findings grouped by kind. Groups fold; only rows in sight exist. */
 export class FindingsList extends LitElement {
@@ -127,8 +121,8 @@ export class FindingsList extends LitElement {
   }
 
   private layOut(): readonly Row[] {
-    const words = this.filter.toLowerCase().split(/\s+/).filter(Boolean);
-    const groups = groupsOf(this.report, (finding) => words.every((word) => textOf(finding).includes(word)));
+    const words = wordsOf(this.filter);
+    const groups = groupsOf(this.report, words);
     return groups.flatMap((group): Row[] => {
       if (group.findings.length === 0 && words.length > 0) {
         return [];
@@ -189,7 +183,7 @@ export class FindingsList extends LitElement {
     }
   }
 
-  private renderGroup({ kind, category, count }: Group): TemplateResult {
+  private renderGroup({ kind, category, count }: FindingGroup): TemplateResult {
     const { label, severity, meaning } = CATEGORIES[category];
     return html`<button
       type="button"
@@ -222,25 +216,6 @@ function renderFinding({ message, consequence, place, cluster, guest }: Finding)
       }
     </div>
   </div>`;
-}
-
-/** Kinds in the order of weight; each with those of its findings that are listed and match. */
-export function groupsOf(report: CheckReport, matches: (finding: Finding) => boolean): readonly Group[] {
-  const byKind = new Map<FindingKind, Finding[]>();
-  for (const finding of report.findings) {
-    if (matches(finding)) {
-      byKind.set(finding.kind, [...(byKind.get(finding.kind) ?? []), finding]);
-    }
-  }
-  return report.kinds
-    .filter(({ count }) => count > 0)
-    .map(({ kind, category, count }) => ({ kind, category, count, findings: byKind.get(kind) ?? [] }))
-    .sort((a, b) => CATEGORY_ORDER.indexOf(a.category) - CATEGORY_ORDER.indexOf(b.category));
-}
-
-function textOf({ kind, category, message, consequence, place, cluster }: Finding): string {
-  const places = [place, cluster].map((each) => (each === null ? '' : describePlace(each)));
-  return [KIND_TITLES[kind], CATEGORIES[category].label, message, consequence, ...places].join(' ').toLowerCase();
 }
 
 function keyOfRow(row: Row | undefined): string {

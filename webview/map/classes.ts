@@ -17,7 +17,7 @@ export const GUEST_CLASSES: Readonly<Record<GuestClass, ClassLook>> = {
   data: { colour: '--cs-class-data', mark: 'D', label: 'Data' },
   zero: { colour: '--cs-class-zero', mark: '0', label: 'Zero' },
   compressed: { colour: '--cs-class-compressed', mark: 'C', label: 'Compressed' },
-  unknown: { colour: '--cs-class-corrupt', mark: '?', label: 'Unknown' },
+  unknown: { colour: '--cs-class-unknown', mark: '?', label: 'Unknown', pale: true },
 };
 
 export const HOST_CLASSES: Readonly<Record<HostClass, ClassLook>> = {

@@ -1,5 +1,5 @@
 import type { MapMode, MapOrder, MapSpace } from '../../src/protocol/inspect';
-import type { LayerView, Place } from '../../src/protocol/place';
+import type { LayerView } from '../../src/protocol/place';
 import type { EditorTab } from '../../src/protocol/webview';
 import type { KeptViewport } from '../map/viewport';
 
@@ -15,7 +15,6 @@ export interface KeptMap {
 
 export interface Kept {
   readonly tab: EditorTab;
-  readonly place: Place | null;
   readonly view: LayerView;
   readonly space: 'guest' | 'host';
   readonly inspected: { readonly space: 'guest' | 'host'; readonly offset: number } | null;
@@ -31,7 +30,6 @@ export const TABS: readonly EditorTab[] = ['overview', 'map', 'tables', 'snapsho
 
 export const START: Kept = {
   tab: 'overview',
-  place: null,
   view: { kind: 'active' },
   space: 'guest',
   inspected: null,
@@ -42,8 +40,8 @@ export const START: Kept = {
 };
 
 /**
- * What was saved, as far as it still makes sense: an older version of the extension may have written it. The place is not read back, as
- * each tab keeps where it is by itself.
+ * What was saved, as far as it still makes sense: an older version of the extension may have written it. There is no place in it, as each
+ * tab keeps where it is by itself.
  */
 export function restored(saved: unknown): Kept {
   if (!isObject(saved)) {

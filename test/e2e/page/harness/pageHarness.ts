@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { ROOT } from '../../../../scripts/run/paths.mjs';
 import { editorPage } from '../../../../src/shell/editor/html';
+import type { Kept } from '../../../../webview/state/kept';
 import type { ThemeKind } from '../../../harness/theme';
 import dark from '../themes/dark.json';
 import highContrastDark from '../themes/high-contrast-dark.json';
@@ -114,6 +115,34 @@ export class EditorPage {
     return report;
   }
 
+  /** All text of an element, its shadow roots and what is slotted in; as one reads it, with single blanks. */
+  text(selector: string): Promise<string> {
+    return this.page
+      .locator(selector)
+      .first()
+      .evaluate((element) => {
+        const textOf = (node: Node): string => {
+          if (node instanceof Text) {
+            return node.data;
+          }
+          if (node instanceof HTMLElement && (node.localName === 'style' || getComputedStyle(node).display === 'none')) {
+            return '';
+          }
+          const children =
+            node instanceof Element && node.shadowRoot !== null
+              ? [node.shadowRoot]
+              : node instanceof HTMLSlotElement
+                ? node.assignedNodes({ flatten: true })
+                : Array.from(node.childNodes);
+          return children.map(textOf).join(' ');
+        };
+        return textOf(element)
+          .replace(/\s+/g, ' ')
+          .replace(/ (?=[,.:;])/g, '')
+          .trim();
+      });
+  }
+
   /** The element with the focus in words: its role, name and text. */
   focused(): Promise<string> {
     return this.page.evaluate(() => {
@@ -128,6 +157,23 @@ export class EditorPage {
   /** The sentence that was last told to those who listen. */
   announced(): Promise<string> {
     return this.page.locator('chainscope-app > [aria-live=polite], [aria-live=polite]').last().innerText();
+  }
+
+  /** What the page has saved, as soon as it is as the test wants it. */
+  async saved(wanted: (state: Kept) => boolean): Promise<Kept> {
+    for (;;) {
+      const state = await this.page.evaluate(() => (window as unknown as { chainscopeState(): Kept | undefined }).chainscopeState());
+      if (state !== undefined && wanted(state)) {
+        return state;
+      }
+      await this.page.evaluate(() => new Promise((resolve) => requestAnimationFrame(resolve)));
+    }
+  }
+
+  /** Waits until a map is whole on the screen. */
+  async mapPainted(): Promise<void> {
+    await this.page.waitForFunction(() => performance.getEntriesByName('chainscope-map-painted').length > 0);
+    await this.settled();
   }
 
   /** Waits until nothing is being asked of the engine and what came is on the screen. */
