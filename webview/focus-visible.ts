@@ -4,9 +4,15 @@
  * long as it loads, it gets an element whose style sheet was made by the object model instead.
  */
 
+const create: (this: Document, name: string, options?: ElementCreationOptions) => HTMLElement = Reflect.get(
+  Document.prototype,
+  'createElement',
+);
+
 function createWithoutInlineStyle(this: Document, name: string, options?: ElementCreationOptions): HTMLElement {
-  const create = (local: string) => Document.prototype.createElement.call(this, local, options);
-  return name === 'style' ? Object.defineProperty(create('meta'), 'sheet', { value: new CSSStyleSheet() }) : create(name);
+  return name === 'style'
+    ? Object.defineProperty(create.call(this, 'meta'), 'sheet', { value: new CSSStyleSheet() })
+    : create.call(this, name, options);
 }
 
 Object.defineProperty(document, 'createElement', { value: createWithoutInlineStyle, configurable: true });

@@ -60,8 +60,8 @@ describe('page: check', () => {
     await editor.page.getByText('No known program sets these bits').waitFor({ state: 'detached' });
     await editor.page.getByRole('button', { name: 'Copy report' }).click();
     await editor.page.getByRole('menuitem', { name: 'Copy as JSON' }).click();
-    await editor.settled();
-    assert.equal((JSON.parse(editor.shell.copied[0]?.text ?? '{}') as CheckReport).format, 'qcow2');
+    const [json] = await editor.shell.copies(1);
+    assert.equal((JSON.parse(json ?? '{}') as CheckReport).format, 'qcow2');
   });
 
   it('marks findings as outdated when the file changes', async () => {

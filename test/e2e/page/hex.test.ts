@@ -46,8 +46,8 @@ describe('page: hex', () => {
     }
     assert.match(await editor.text('hex-tab .status'), /^0x0, 4 bytes selected .* u32 BE 1,363,560,955/);
     await editor.page.keyboard.press('Control+c');
-    await editor.settled();
-    assert.deepEqual(editor.shell.copied[0], { text: '51 46 49 fb', what: '4 bytes' });
+    await editor.shell.copies(1);
+    assert.deepEqual(editor.shell.copied, [{ text: '51 46 49 fb', what: '4 bytes' }]);
 
     await editor.page.locator('#byte-16').hover();
     await editor.page.mouse.down();
@@ -55,8 +55,7 @@ describe('page: hex', () => {
     await editor.page.mouse.up();
     await editor.page.getByRole('button', { name: 'Copy selected bytes' }).click();
     await editor.page.getByRole('menuitem', { name: 'Copy as qemu-io Command' }).click();
-    await editor.settled();
-    assert.match(editor.shell.copied[1]?.text ?? '', /'read -v 0x10 32'/);
+    assert.match((await editor.shell.copies(2))[1] ?? '', /'read -v 0x10 32'/);
   });
 
   it('copies what was never on the screen', async () => {
@@ -71,8 +70,7 @@ describe('page: hex', () => {
     const selected = Number(/([\d,]+) bytes selected/.exec(await editor.text('hex-tab .status'))?.[1]?.replaceAll(',', ''));
     assert.ok(selected > 65_536, String(selected));
     await editor.page.keyboard.press('Control+c');
-    await editor.settled();
-    assert.equal(editor.shell.copied[0]?.text.split(' ').length, selected);
+    assert.equal((await editor.shell.copies(1))[0]?.split(' ').length, selected);
   });
 
   it('finds bytes and text, goes round at the end, and says when there is nothing', async () => {

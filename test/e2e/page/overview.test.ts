@@ -58,8 +58,7 @@ describe('page: overview', () => {
       await editor.page.getByRole('button', { name: 'Copy bitmaps extension' }).click();
       await editor.page.getByRole('menuitem', { name: `Copy as ${kind}` }).click();
     }
-    await editor.settled();
-    const [text, hex, json, command] = editor.shell.copied.map((copied) => copied.text);
+    const [text, hex, json, command] = await editor.shell.copies(4);
     assert.match(text ?? '', /^bitmaps extension at 0x80, 32 bytes\n0x80 +type +23852875/);
     assert.match(hex ?? '', /^23 85 28 75\n00 00 00 18\n00 00 00 02\n/);
     assert.equal((JSON.parse(json ?? '{}') as { title: string }).title, 'bitmaps extension');
@@ -94,8 +93,7 @@ describe('page: overview', () => {
     assert.equal(await editor.focused(), 'menuitem: Show in Hex');
     await editor.page.keyboard.press('End');
     await editor.page.keyboard.press('Enter');
-    await editor.settled();
+    assert.deepEqual(await editor.shell.copies(1), [String(0xce0000)]);
     assert.equal(await editor.focused(), before);
-    assert.equal(editor.shell.copied[0]?.text, String(0xce0000));
   });
 });

@@ -132,8 +132,7 @@ describe('page: tables', () => {
     await editor.page.keyboard.press('Control+c');
     await editor.page.keyboard.press('ContextMenu');
     await editor.page.getByRole('menuitem', { name: 'Copy as JSON' }).click();
-    await editor.settled();
-    const [text, json] = editor.shell.copied.map((copied) => copied.text);
+    const [text, json] = await editor.shell.copies(2);
     assert.match(text ?? '', /^row 0 {2}entry at 0xce0000 {2}8000000000c00000 {2}table {2}guest 0x0/);
     assert.equal((JSON.parse(json ?? '{}') as { rawHex: string }).rawHex, '8000000000c00000');
     assert.match(await editor.focused(), /^grid: /);

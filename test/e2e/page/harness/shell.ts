@@ -94,6 +94,7 @@ export class PageShell {
   inUse: string | null = null;
   private pending = 0;
   private whenQuiet: (() => void)[] = [];
+  private readonly whenCopied: (() => void)[] = [];
   private readonly reader = new Reader();
   private readonly connection: MessageConnection;
 
@@ -126,6 +127,7 @@ export class PageShell {
     });
     this.connection.onRequest(copyText, (copied) => {
       this.copied.push(copied);
+      this.whenCopied.splice(0).forEach((resolve) => resolve());
       return null;
     });
     this.connection.onRequest(openFile, (file) => {
@@ -142,6 +144,14 @@ export class PageShell {
       }
     });
     this.connection.listen();
+  }
+
+  /** Waits until something was copied so many times; the texts. */
+  async copies(count: number): Promise<string[]> {
+    while (this.copied.length < count) {
+      await new Promise<void>((resolve) => this.whenCopied.push(resolve));
+    }
+    return this.copied.map(({ text }) => text);
   }
 
   /** Resolves when no request of the page is being answered. */
