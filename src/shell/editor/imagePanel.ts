@@ -52,7 +52,7 @@ export class ImagePanel implements Disposable {
   private readonly panel: vscode.WebviewPanel;
   private readonly host: PanelHost;
   private readonly connections: WebviewConnections;
-  /** What to show as soon as the page listens. */
+  /** What to show as soon as the page listens. The report stays: a page that was hidden and is loaded anew shows it again. */
   private pending: { state: ViewState | null; report: CheckReport | null } = { state: null, report: null };
   /** The page may show what an earlier session said. */
   private wasOpen = false;
@@ -100,11 +100,8 @@ export class ImagePanel implements Disposable {
 
   /** Shows a check's findings in the Check tab. */
   showReport(report: CheckReport): void {
-    if (this.connections.connection === undefined) {
-      this.pending = { ...this.pending, report };
-    } else {
-      this.notify((connection) => connection.sendNotification(showReport, { report }));
-    }
+    this.pending = { ...this.pending, report };
+    this.notify((connection) => connection.sendNotification(showReport, { report }));
   }
 
   /** A check runs: how far it is, 0 to 1; null when it ended without a report, `message` then says why. */
@@ -174,7 +171,7 @@ export class ImagePanel implements Disposable {
       answer(async () => {
         const { chain } = await document.opened();
         const { state, report } = this.pending;
-        this.pending = { state: null, report: null };
+        this.pending = { state: null, report };
         if (report !== null) {
           // Behind the answer, which the page waits for before it listens.
           setImmediate(() => this.showReport(report));
@@ -220,6 +217,8 @@ export class ImagePanel implements Disposable {
   }
 
   private tellReload(changedFields: readonly string[]): void {
+    // Findings are about the file as it was; the page that shows them says so, one that is loaded later need not.
+    this.pending = { ...this.pending, report: null };
     const { state } = this.document;
     const notice = state.kind === 'open' ? inUseNotice(state.chain) : null;
     this.notify((connection) => connection.sendNotification(reload, { changedFields, notice }));
