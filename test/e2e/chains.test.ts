@@ -91,7 +91,11 @@ describe('the view Chains', () => {
     await missing.getByRole('button', { name: 'Locate Missing Image…' }).click();
     const dialog = window.page.locator('.quick-input-widget');
     await dialog.getByText('Locate gone/golden-image.qcow2').waitFor();
+    // The dialog writes its folder's name into the input once it has listed it.
+    await window.quickPickRow('web-server.qcow2').waitFor();
     await dialog.locator('input.input').fill(found);
+    // The dialog has found the file that was typed.
+    await window.quickPickRow('found.qcow2').waitFor();
     await dialog.getByRole('button', { name: 'Use This File' }).click();
     await window.treeRow(/^found\.qcow2, qcow2/).waitFor();
     assert.deepEqual(await readFile(image), before);

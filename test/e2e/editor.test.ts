@@ -48,10 +48,15 @@ describe('the editor', () => {
 
   it('is where it was when its tab comes back', async () => {
     await window.openFile(ACTIVE);
-    await (await window.editor(ACTIVE)).getByRole('tab', { name: 'Hex' }).click();
+    const before = (await window.editor(ACTIVE)).getByRole('tab', { name: 'Hex' });
+    await before.click();
     await window.tab('web-server.qcow2').click();
-    await (await window.editor('web-server.qcow2')).getByRole('tab', { name: 'Overview', selected: true }).waitFor();
+    // The page of a hidden editor is gone; only then is the one in front the other's.
+    await before.waitFor({ state: 'detached' });
+    const other = (await window.editor('web-server.qcow2')).getByRole('tab', { name: 'Overview', selected: true });
+    await other.waitFor();
     await window.tab(ACTIVE).click();
+    await other.waitFor({ state: 'detached' });
     await (await window.editor(ACTIVE)).getByRole('tab', { name: 'Hex', selected: true }).waitFor();
     await window.closeAllEditors();
   });

@@ -64,6 +64,19 @@ describe('page: check', () => {
     assert.equal((JSON.parse(json ?? '{}') as CheckReport).format, 'qcow2');
   });
 
+  it('takes an earlier report back without turning to it', async () => {
+    const image = await pages().image('corrupted');
+    const before = await pages().open(image);
+    const report = await before.playCheck();
+    const again = await pages().open(image);
+    await again.panel('Overview').waitFor();
+    await again.shell.showReport(report);
+    await again.tab('Check').locator('.badge').waitFor();
+    assert.equal(await again.panel('Overview').isVisible(), true);
+    await again.tab('Check').click();
+    assert.match(await again.text('check-tab .verdict'), /corruptions/);
+  });
+
   it('marks findings as outdated when the file changes', async () => {
     const editor = await pages().openSample('corrupted');
     await editor.playCheck();
@@ -81,6 +94,7 @@ describe('page: check', () => {
       category: 'leak',
       message: `Cluster ${at} leaks.`,
     }));
+    await editor.shell.checkProgress(0, null);
     await editor.shell.showReport({ ...report, findings, kinds: [{ kind: 'leak', category: 'leak', count: 170_000 }] });
     await editor.page.getByText('Cluster 0 leaks.').waitFor();
     assert.ok((await editor.page.locator('findings-list [role=listitem]').count()) < 60);

@@ -110,6 +110,7 @@ export class EditorPage {
       { deep, maxFindings: 1000 },
       { signal: new AbortController().signal, onProgress: () => undefined },
     );
+    await this.shell.checkProgress(0, null);
     await this.shell.showReport(report);
     await this.panel('Check').waitFor();
     return report;
