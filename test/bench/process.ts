@@ -50,4 +50,13 @@ function residentPeak(pid: number | undefined): number {
 }
 
 /** The bundled command line, as a user runs it. */
-export const CLI = path.resolve(import.meta.dirname, '..', '..', 'dist', 'cli.js');
+export const CLI = path.resolve('dist', 'cli.js');
+
+/** Wall time in milliseconds of a command that must end well: what fails is no measurement. */
+export async function timed(command: string, args: readonly string[]): Promise<number> {
+  const { ms, exitCode } = await run(command, args);
+  if (exitCode !== 0) {
+    throw new Error(`${command} ${args.join(' ')} ended with ${exitCode}`);
+  }
+  return ms;
+}

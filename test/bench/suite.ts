@@ -1,6 +1,8 @@
 import type { BenchCase, FigureCase } from './case';
+import { checkCases, checkFigures } from './check';
+import { mapCases } from './map';
 import { windowCases } from './window';
 
 /** Everything that `npm run bench` measures, in the order of the report. */
-export const ratioCases: readonly BenchCase[] = [];
-export const figureCases: readonly FigureCase[] = [...windowCases];
+export const ratioCases: readonly BenchCase[] = [...checkCases, ...mapCases];
+export const figureCases: readonly FigureCase[] = [...checkFigures, ...windowCases];
