@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import { watForVite } from './scripts/build/wat.mjs';
 
@@ -5,6 +6,8 @@ export default defineConfig({
   plugins: [watForVite()],
   test: {
     pool: 'forks',
+    // Most of the time goes to waiting for the tools that are compared with.
+    maxWorkers: Math.max(2, availableParallelism()),
     projects: [
       {
         extends: true,
