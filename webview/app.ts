@@ -250,7 +250,12 @@ export class ChainscopeApp extends LitElement implements HostEvents {
   }
 
   showReport(report: CheckReport): void {
+    const running = this.check.fraction !== null;
     this.check = { report, outdated: false, fraction: null, message: null };
+    if (!running) {
+      // An earlier report, for a page that was hidden and is back.
+      return;
+    }
     this.show('check');
     const found = report.kinds.reduce((sum, { count }) => sum + count, 0);
     const result = report.failure ?? (found === 0 ? 'no errors were found' : counted(found, 'finding'));

@@ -171,6 +171,10 @@ export const base = css`
     outline-offset: -1px;
   }
 
+  vscode-button::part(control) {
+    font-size: var(--vscode-font-size, 13px);
+  }
+
   .toolbar {
     display: flex;
     flex-wrap: wrap;

@@ -5,7 +5,7 @@ import { base } from './styles';
 export interface TabItem {
   readonly id: EditorTab;
   readonly label: string;
-  /** A short remark, such as a number of findings. */
+  /** Number of findings. */
   readonly badge: string | null;
   readonly disabled: boolean;
 }
@@ -99,10 +99,11 @@ export class TabBar extends LitElement {
             aria-selected=${String(id === this.selected)}
             tabindex=${id === this.selected ? 0 : -1}
             ?disabled=${disabled}
+            aria-description=${badge === null ? nothing : `${badge} findings`}
             title=${disabled ? 'This format has nothing of the kind' : nothing}
             @click=${() => this.choose(id)}
           >
-            ${label}${badge === null ? nothing : html`<span class="badge">${badge}</span>`}
+            ${label}${badge === null ? nothing : html`<span class="badge" aria-hidden="true">${badge}</span>`}
           </button>`,
       )}
     </div>`;

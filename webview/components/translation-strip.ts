@@ -1,9 +1,10 @@
 import { css, html, LitElement, nothing, type TemplateResult } from 'lit';
 import type { LayerTranslation, Location } from '../../src/protocol/inspect';
 import { send } from '../events';
-import { exactly, grouped } from '../format/numbers';
+import { counted, exactly, grouped } from '../format/numbers';
 import { baseName, visible } from '../format/text';
 import { lookOf } from '../map/classes';
+import { worthShowing } from '../state/layers';
 import './class-swatch';
 import { icon } from './icons';
 import { layerOffset } from './layer-offset';
@@ -73,6 +74,7 @@ export class TranslationStrip extends LitElement {
 
   protected override render(): TemplateResult {
     const { understood, space, offset, guestOffsets, layers, region } = this.location;
+    const shown = worthShowing(layers);
     return html`<div class="all" role="status">
         <span class="understood" title=${exactly(offset)}>${visible(understood)}</span>
         ${
@@ -96,7 +98,8 @@ export class TranslationStrip extends LitElement {
                 }</span
               >`
         }
-        ${layers.map((layer) => renderLayer(layer, this.path))}
+        ${shown.map((layer) => renderLayer(layer, this.path))}
+        ${shown.length < layers.length ? html`<span class="muted">${counted(layers.length - shown.length, 'layer')} ${layers.length - shown.length === 1 ? 'holds' : 'hold'} nothing there</span>` : nothing}
         <button type="button" class="link" @click=${() => send(this, 'cs-inspect', { space, offset })}>Inspect cluster</button>
       </div>
       <button

@@ -12,10 +12,11 @@ import '../components/subcluster-strip';
 import { send } from '../events';
 import { spacedHex } from '../format/bytes';
 import { asJson, clusterAsHex, clusterAsText } from '../format/copies';
-import { exactly, grouped, hex, size } from '../format/numbers';
+import { counted, exactly, grouped, hex, size } from '../format/numbers';
 import { baseName, visible } from '../format/text';
 import type { ImageClient } from '../../src/protocol/imageClient';
 import { lookOf } from '../map/classes';
+import { worthShowing } from '../state/layers';
 import { Loader } from '../state/loader';
 import './cluster-bytes';
 
@@ -33,6 +34,7 @@ export class ClusterInspector extends LitElement {
     path: {},
     view: { attribute: false },
     generation: { type: Number },
+    allLayers: { state: true },
   };
 
   declare source: ImageClient;
@@ -41,6 +43,7 @@ export class ClusterInspector extends LitElement {
   declare path: string;
   declare view: LayerView;
   declare generation: number;
+  declare private allLayers: boolean;
 
   private readonly cluster = new Loader<ClusterInspection>(this);
 
@@ -183,6 +186,7 @@ export class ClusterInspector extends LitElement {
     super();
     this.path = '';
     this.generation = 0;
+    this.allLayers = false;
   }
 
   protected override willUpdate(changed: PropertyValues<this>): void {
@@ -232,6 +236,7 @@ export class ClusterInspector extends LitElement {
 
   private renderCluster(cluster: ClusterInspection): TemplateResult {
     const { guest, host, layers, path, references, refcount, subclusters, bytes, bytesNote, commands } = cluster;
+    const shown = this.allLayers ? layers : worthShowing(layers);
     return html`<div class="class">
         <class-swatch .classId=${cluster.class}></class-swatch><strong>${lookOf(cluster.class, 0).label}</strong>
       </div>
@@ -283,10 +288,19 @@ export class ClusterInspector extends LitElement {
           ? nothing
           : html`<section>
               <h3>Layers</h3>
-              ${layers.map((layer) => this.renderLayer(layer))}
+              ${shown.map((layer) => this.renderLayer(layer))}
+              ${
+                shown.length < layers.length
+                  ? html`<button type="button" class="link" @click=${() => (this.allLayers = true)}>
+                      ${counted(layers.length - shown.length, 'more layer')} ${layers.length - shown.length === 1 ? 'holds' : 'hold'}
+                      nothing here
+                    </button>`
+                  : nothing
+              }
             </section>`
       }
-      ${this.renderPath(path)} ${this.renderReferences(references)}
+      ${this.renderPath(path.filter(({ file }) => shown.length === layers.length || shown.some((layer) => layer.path === file)))}
+      ${this.renderReferences(references)}
       <section>
         <h3>Bytes</h3>
         ${bytesNote === null ? nothing : html`<p class="muted">${visible(bytesNote)}</p>`}

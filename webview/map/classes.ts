@@ -1,4 +1,5 @@
 import type { GuestClass, HostClass } from '../../src/protocol/inspect';
+import { baseName, visible } from '../format/text';
 
 /**
  * How a class of clusters looks: the CSS property that holds its colour (main.css defines them from the theme's own), the mark that
@@ -68,4 +69,9 @@ export function lookOf(id: string, index: number): ClassLook {
   }
   const layer = Math.max(0, index - 1);
   return { colour: LAYER_COLOURS[layer % LAYER_COLOURS.length] ?? '--cs-class-data', mark: String(layer), label: id };
+}
+
+/** A class's name where there is little room: of a layer, its file's name. */
+export function shortLabel({ id, label }: { readonly id: string; readonly label: string }): string {
+  return visible(isGuestClass(id) || isHostClass(id) ? label : baseName(label));
 }

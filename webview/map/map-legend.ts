@@ -4,6 +4,7 @@ import '../components/class-swatch';
 import { base } from '../components/styles';
 import { exactly, grouped, percent, size } from '../format/numbers';
 import { visible } from '../format/text';
+import { shortLabel } from './classes';
 
 /** The classes of a map with their counts; choosing some dims all others. */
 export class MapLegend extends LitElement {
@@ -89,7 +90,7 @@ export class MapLegend extends LitElement {
                   @click=${() => this.toggle(id)}
                 >
                   <class-swatch .classId=${id} .index=${index}></class-swatch>
-                  <span class="label">${visible(label)}</span>
+                  <span class="label">${shortLabel({ id, label })}</span>
                   <span>${percent(bytes, total)}</span>
                   <span class="count">${size(bytes)} · ${grouped(clusters)}</span>
                 </button>

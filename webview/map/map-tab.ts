@@ -15,6 +15,7 @@ import { isCancelled, type Problem } from '../problem';
 import type { KeptMap } from '../state/kept';
 import { Loader } from '../state/loader';
 import { ACTIVE } from '../state/places';
+import { shortLabel } from './classes';
 import type { Cell } from './draw';
 import { ZOOM_STEP, type CellDetail, type MapCanvas } from './map-canvas';
 import './map-canvas';
@@ -282,12 +283,13 @@ export class MapTab extends LitElement {
     if (clusters <= 1 || counts.length <= 1) {
       return visible(description);
     }
-    const parts = counts.map(({ index, clusters: some }) => `${grouped(some)} ${visible(this.labelOf(index))}`);
+    const parts = counts.map(({ index, clusters: some }) => `${grouped(some)} ${this.labelOf(index)}`);
     return `${visible(description)}: ${parts.join(', ')}`;
   }
 
   private labelOf(index: number): string {
-    return this.shape.value?.classes.find((each) => each.index === index)?.label ?? `class ${index}`;
+    const found = this.shape.value?.classes.find((each) => each.index === index);
+    return found === undefined ? `class ${index}` : shortLabel(found);
   }
 
   private get summary(): string {
@@ -297,7 +299,7 @@ export class MapTab extends LitElement {
     }
     const parts = shape.classes
       .filter(({ clusters }) => clusters > 0)
-      .map(({ label, bytes }) => `${visible(label)} ${size(bytes)}, ${percent(bytes, shape.length)}`);
+      .map((each) => `${shortLabel(each)} ${size(each.bytes)}, ${percent(each.bytes, shape.length)}`);
     return `${counted(shape.clusters, 'cluster')} of ${size(shape.clusterSize)}: ${parts.join('; ')}.`;
   }
 
@@ -408,13 +410,13 @@ export class MapTab extends LitElement {
     >
       ${
         info === null
-          ? html`<div>${detail.classIndex === null ? '…' : visible(this.labelOf(detail.classIndex))}</div>`
+          ? html`<div>${detail.classIndex === null ? '…' : this.labelOf(detail.classIndex)}</div>`
           : html`<div><strong>${visible(info.description)}</strong></div>
               ${
                 info.clusters > 1
                   ? info.counts.map(
                       ({ index, clusters }) =>
-                        html`<div>${visible(this.labelOf(index))}: ${grouped(clusters)}, ${percent(clusters, info.clusters)}</div>`,
+                        html`<div>${this.labelOf(index)}: ${grouped(clusters)}, ${percent(clusters, info.clusters)}</div>`,
                     )
                   : nothing
               }`

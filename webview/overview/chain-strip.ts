@@ -4,7 +4,7 @@ import { COMMANDS } from '../commands';
 import { icon } from '../components/icons';
 import { base } from '../components/styles';
 import { send } from '../events';
-import { exactly, size } from '../format/numbers';
+import { counted, exactly, size } from '../format/numbers';
 import { baseName, visible } from '../format/text';
 
 const REFUSALS: Readonly<Record<RefusalReason, string>> = {
@@ -22,11 +22,16 @@ const ROLES: Readonly<Record<ChainLink['role'], string>> = {
   extent: 'extent',
 };
 
+/** Links shown of a chain that is too deep to show whole: so many from the active layer on, and so many at the base. */
+const SHOWN = 8;
+const SHOWN_AT_BASE = 2;
+
 /** The chain from the active layer down to its base; each link opens its file. */
 export class ChainStrip extends LitElement {
-  static override properties = { chain: { attribute: false } };
+  static override properties = { chain: { attribute: false }, whole: { state: true } };
 
   declare chain: Chain;
+  declare private whole: boolean;
 
   static override styles = [
     base,
@@ -104,15 +109,35 @@ export class ChainStrip extends LitElement {
         height: 14px;
       }
 
+      .more {
+        padding: 0 8px;
+      }
+
       .action {
         margin-top: 4px;
       }
     `,
   ];
 
+  constructor() {
+    super();
+    this.whole = false;
+  }
+
   protected override render(): TemplateResult {
+    const { links } = this.chain;
+    // Of a very deep chain, its two ends.
+    const hidden = this.whole || links.length <= SHOWN + SHOWN_AT_BASE + 1 ? 0 : links.length - SHOWN - SHOWN_AT_BASE;
     return html`<ol aria-label="Chain, from this image to its base">
-      ${this.chain.links.map((link, at) => this.renderLink(link, at))}
+      ${links.map((link, at) => {
+        if (at === SHOWN && hidden > 0) {
+          return html`<li>
+            <span class="arrow">${icon('right')}</span>
+            <button type="button" class="link more" @click=${() => (this.whole = true)}>${counted(hidden, 'more layer')}</button>
+          </li>`;
+        }
+        return at > SHOWN && at < SHOWN + hidden ? nothing : this.renderLink(link, at);
+      })}
     </ol>`;
   }
 

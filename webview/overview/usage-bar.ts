@@ -42,15 +42,15 @@ export class UsageBar extends LitElement {
 
       ul {
         display: grid;
-        grid-template-columns: repeat(auto-fill, minmax(230px, 1fr));
-        gap: 3px 28px;
+        grid-template-columns: repeat(auto-fill, minmax(250px, 1fr));
+        gap: 3px 24px;
         margin-top: 8px;
         font-variant-numeric: tabular-nums;
       }
 
       li {
         display: grid;
-        grid-template-columns: 16px 1fr auto 7ch;
+        grid-template-columns: 16px 1fr auto 6ch;
         gap: 0 8px;
         align-items: center;
       }

@@ -6,6 +6,7 @@ import '../components/subcluster-strip';
 import { spacedHex } from '../format/bytes';
 import { counted, exactly, grouped, hex, size } from '../format/numbers';
 import { visible } from '../format/text';
+import { decoded } from './entry-bits';
 
 export interface Column {
   readonly id: string;
@@ -78,14 +79,17 @@ const TARGET: Column = {
       : `Host offset ${exactly(targetOffset)}${targetLength === null ? '' : `, ${size(targetLength)} (${counted(targetLength, 'byte')})`}`,
 };
 
-const FLAGS: Column = {
-  id: 'flags',
-  label: 'Flags',
-  meaning: 'Flags that are set in the entry',
-  width: 'minmax(16ch, 1fr)',
-  render: ({ flags }) => (flags.length === 0 ? nothing : flags.map((flag) => html`<span class="flag">${visible(flag)}</span>`)),
-  title: ({ flags }) => flags.join(', '),
-};
+/** Flags with what the format's declaration says of them. */
+function flagsColumn({ entries = [] }: TableShape): Column {
+  const declared = new Map(entries.flatMap(({ bits }) => bits.map(({ name, meaning }) => [name, meaning] as const)));
+  return {
+    id: 'flags',
+    label: 'Flags',
+    meaning: 'Flags that are set in the entry',
+    width: 'minmax(16ch, 1fr)',
+    render: ({ flags }) => flags.map((flag) => html`<span class="flag" title=${declared.get(flag) ?? nothing}>${visible(flag)}</span>`),
+  };
+}
 
 const SUBCLUSTERS: Column = {
   id: 'subclusters',
@@ -117,6 +121,12 @@ const PROBLEM: Column = {
   title: ({ problem }) => problem ?? '',
 };
 
+/** The entry's bit fields, a line each, with what they mean. */
+function bitsInWords(row: TableRow, shape: TableShape): string {
+  const lines = decoded(row, shape).map(({ name, range, value, meaning }) => `${range} ${name}: ${value} - ${meaning}`);
+  return lines.length === 0 ? "The entry's bytes as they stand in the file" : lines.join('\n');
+}
+
 /** Columns of a table. Extended L2 entries are twice as long and show their subclusters. */
 export function columnsOf(shape: TableShape, extended: boolean): readonly Column[] {
   const kind = shape.table.kind;
@@ -136,15 +146,17 @@ export function columnsOf(shape: TableShape, extended: boolean): readonly Column
     width: extended ? '49ch' : kind === 'refcounts' ? '13ch' : '25ch',
     mono: true,
     render: ({ rawHex }) => (rawHex === '' ? none() : spacedHex(rawHex)),
+    title: (each) => bitsInWords(each, shape),
   };
+  const flags = flagsColumn(shape);
   switch (kind) {
     case 'l1':
-      return [row, ENTRY, raw, KIND, GUEST, TARGET, FLAGS, PROBLEM];
+      return [row, ENTRY, raw, KIND, GUEST, TARGET, flags, PROBLEM];
     case 'l2':
       // An extended entry's bytes are long: what they say comes first.
       return extended
-        ? [row, ENTRY, KIND, SUBCLUSTERS, GUEST, TARGET, raw, FLAGS, PROBLEM]
-        : [row, ENTRY, raw, KIND, GUEST, TARGET, FLAGS, PROBLEM];
+        ? [row, ENTRY, KIND, SUBCLUSTERS, GUEST, TARGET, raw, flags, PROBLEM]
+        : [row, ENTRY, raw, KIND, GUEST, TARGET, flags, PROBLEM];
     case 'refcountTable':
       return [row, ENTRY, raw, KIND, TARGET, PROBLEM];
     case 'refcounts':
