@@ -75,6 +75,8 @@ if (!options.product) {
     ...node,
     target: 'node22',
     minify: false,
+    // Tests send functions into pages, where esbuild's helper for names does not exist.
+    keepNames: false,
     external: [...node.external, ...TEST_TOOLS],
     plugins: [...common.plugins, scriptsStayOutside()],
   };
