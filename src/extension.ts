@@ -16,6 +16,7 @@ import { DecisionStore } from './shell/trust/decisionStore';
 import { Gate } from './shell/trust/gate';
 import { WorkspaceFolders } from './shell/trust/workspaceFolders';
 import { EngineClient } from './worker/client';
+import { tellError } from './shell/messages';
 
 /** What the extension gives to others, its own tests among them. */
 export interface ChainscopeApi {
@@ -56,7 +57,7 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
   );
   keep(
     engine.onDidDie(({ reason }) => {
-      void vscode.window.showErrorMessage(`${reason} What was open is opened again; the log may say more.`);
+      void tellError(`${reason} What was open is opened again; the log may say more.`);
       void view.reread();
     }),
   );

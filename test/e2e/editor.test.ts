@@ -13,6 +13,7 @@ import { VsCodeWindow } from '../harness/window';
 
 const ACTIVE = 'web-server-staging.qcow2';
 const DAMAGED = 'corrupted.qcow2';
+const LINK = '[click](command:workbench.action.quit).qcow2';
 
 /** The editor in a real window: what crosses between the page, the shell and the engine. */
 describe('the editor', () => {
@@ -25,6 +26,7 @@ describe('the editor', () => {
     folder = await mkdtemp(join(tmpdir(), 'chainscope-editor-'));
     await writeSampleImages(folder);
     execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', join(folder, 'written.qcow2'), '64M']);
+    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', join(folder, LINK), '64M']);
     // What a LUKS volume begins with: a format that is known and cannot be read.
     await writeFile(join(folder, 'volume.img'), Buffer.from('LUKS\xba\xbe\0\x01'.padEnd(4096, '\0'), 'latin1'));
     [browser, server] = await Promise.all([launchChromium(), startTestServer({ log: 'editor-server' })]);
@@ -48,8 +50,10 @@ describe('the editor', () => {
 
   it('is where it was when its tab comes back', async () => {
     await window.openFile(ACTIVE);
-    const before = (await window.editor(ACTIVE)).getByRole('tab', { name: 'Hex' });
-    await before.click();
+    const editor = await window.editor(ACTIVE);
+    await editor.getByRole('tab', { name: 'Hex' }).click();
+    await editor.getByText('header and header extensions').first().waitFor();
+    const before = editor.getByRole('tab', { name: 'Hex', selected: true });
     await window.tab('web-server.qcow2').click();
     // The page of a hidden editor is gone; only then is the one in front the other's.
     await before.waitFor({ state: 'detached' });
@@ -132,6 +136,17 @@ describe('the editor', () => {
     const editor = await window.editor('volume.img');
     await editor.getByRole('alert').filter({ hasText: 'LUKS' }).waitFor();
     await window.screenshot('editor-failure');
+    await window.closeAllEditors();
+  });
+
+  it('makes no link of a name that looks like one', async () => {
+    await window.openFile(LINK);
+    await window.runCommand('Chainscope: Check Image');
+    const notification = window.page.locator('.notification-list-item').filter({ hasText: 'no errors were found' });
+    await notification.waitFor();
+    assert.equal(await notification.locator('.notification-list-item-message a').count(), 0);
+    assert.match(await notification.innerText(), /\[click\] \(command:workbench\.action\.quit\)/);
+    await window.clearNotifications();
     await window.closeAllEditors();
   });
 

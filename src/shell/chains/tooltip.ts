@@ -1,6 +1,6 @@
 import * as path from 'node:path';
 
-import type { ChainLink, ImageSummary } from '../../protocol/chain';
+import type { ChainLink, ImageSummary, RefusalReason } from '../../protocol/chain';
 import { formatBytes, formatBytesExactly } from '../text/bytes';
 import { escapeMarkdown } from '../text/markdown';
 import type { ForestNode, ImageNode } from './forest';
@@ -63,7 +63,7 @@ function imageTooltip(node: ImageNode): string {
 }
 
 /** One sentence or two: what is the matter with the link, and what to do. */
-function explainState({ state, role }: ChainLink): string {
+function explainState({ state, role, path: file }: ChainLink): string {
   const what = role === 'data-file' ? 'data file' : role === 'extent' ? 'extent' : 'backing file';
   switch (state.kind) {
     case 'open':
@@ -75,11 +75,11 @@ function explainState({ state, role }: ChainLink): string {
     case 'unreadable':
       return state.message;
     case 'refused':
-      return `The ${what} was not opened: ${describeRefusal(state.reason)}.${remedy(state.reason)}`;
+      return `The ${what} was not opened: ${describeRefusal(state.reason)}.${remedy(state.reason, file !== null)}`;
   }
 }
 
-function remedy(reason: Parameters<typeof describeRefusal>[0]): string {
+function remedy(reason: RefusalReason, isFile: boolean): string {
   switch (reason) {
     case 'untrustedWorkspace':
       return ' Trust the workspace to have the files opened that its images name.';
@@ -88,7 +88,7 @@ function remedy(reason: Parameters<typeof describeRefusal>[0]): string {
     case 'network':
       return ' Addresses on a network are not contacted.';
     case 'protocol':
-      return ' "Locate…" names a local file to open in its place.';
+      return isFile ? ' "Allow Access…" opens the file that it describes.' : ' "Locate…" names a local file to open in its place.';
     case 'notFollowed':
       return '';
   }

@@ -6,17 +6,21 @@ import { ChainItem } from '../chains/chainTree';
 import { formatByName } from '../chains/imageNames';
 import { withHolders } from '../chains/forest';
 import type { EngineClient } from '../../worker/client';
-import { plainText } from '../text/plain';
+import { labelText, plainText } from '../text/plain';
 import type { Decision } from '../trust/decisionStore';
 import type { Gate } from '../trust/gate';
 import { withRealPaths } from '../trust/realPath';
 import type { Targets } from './targets';
+import { askPermission, tellInformation, tellWarning } from '../messages';
 
 interface AccessParts {
   readonly engine: EngineClient;
   readonly gate: Gate;
   readonly targets: Targets;
 }
+
+/** A path is at most so long, in characters; none is cut. */
+const WHOLE = 4_096;
 
 /** A name in an image that leads to a file which is not open. */
 interface NamedLink {
@@ -51,7 +55,7 @@ export class AccessCommands {
       }
     }
     if (asked.size === 0) {
-      void vscode.window.showInformationMessage(`${nameOf(file)} names no file that could be opened and is not.`);
+      void tellInformation(`${nameOf(file)} names no file that could be opened and is not.`);
     }
   }
 
@@ -81,7 +85,7 @@ export class AccessCommands {
   async manage(): Promise<void> {
     const decisions = this.parts.gate.all;
     if (decisions.length === 0) {
-      void vscode.window.showInformationMessage('No image of this workspace was given access to a file, and no missing one was located.');
+      void tellInformation('No image of this workspace was given access to a file, and no missing one was located.');
       return;
     }
     const chosen = await vscode.window.showQuickPick(
@@ -98,20 +102,16 @@ export class AccessCommands {
     if (target === null) {
       return false;
     }
-    const allow = 'Allow';
-    const answer = await vscode.window.showWarningMessage(
+    const allowed = await askPermission(
       `Let ${nameOf(image)} open ${nameOf(target)}?`,
-      {
-        modal: true,
-        detail: [
-          `${plainText(image)} names it as its ${role(link)}:`,
-          plainText(target, 1_000),
-          'It is opened for reading, now and whenever this image is looked at in this workspace.',
-        ].join('\n\n'),
-      },
-      allow,
+      [
+        `${plainText(image, WHOLE)} names it as its ${role(link)}:`,
+        plainText(target, WHOLE),
+        'It is opened for reading, now and whenever this image is looked at in this workspace.',
+      ],
+      'Allow',
     );
-    if (answer !== allow) {
+    if (!allowed) {
       return false;
     }
     await this.parts.gate.add({ kind: 'grant', image, target });
@@ -129,12 +129,12 @@ export class AccessCommands {
       return found;
     }
     if (links.length === 0) {
-      void vscode.window.showInformationMessage(`${nameOf(file)} misses no file.`);
+      void tellInformation(`${nameOf(file)} misses no file.`);
       return null;
     }
     const chosen = await vscode.window.showQuickPick(
       links.map((named) => ({
-        label: plainText(named.link.recordedName),
+        label: labelText(named.link.recordedName),
         description: `${role(named.link)} of ${nameOf(named.image)}`,
         named,
       })),
@@ -171,10 +171,7 @@ async function trusted(): Promise<boolean> {
     return true;
   }
   const manage = 'Manage Workspace Trust';
-  const answer = await vscode.window.showWarningMessage(
-    'In a workspace that is not trusted, no file is opened because an image names it.',
-    manage,
-  );
+  const answer = await tellWarning('In a workspace that is not trusted, no file is opened because an image names it.', manage);
   if (answer === manage) {
     await vscode.commands.executeCommand('workbench.trust.manage');
   }
@@ -183,7 +180,7 @@ async function trusted(): Promise<boolean> {
 
 function describeDecision(decision: Decision): vscode.QuickPickItem {
   return {
-    label: plainText(path.basename(decision.target)),
+    label: labelText(path.basename(decision.target)),
     description:
       decision.kind === 'grant'
         ? `may be opened by ${nameOf(decision.image)}`

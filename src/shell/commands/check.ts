@@ -13,6 +13,7 @@ import type { Problems } from '../problems/problems';
 import { maxFindings } from '../settings';
 import { plainText } from '../text/plain';
 import { CheckProgress } from './checkProgress';
+import { tellError, tellInformation, tellWarning } from '../messages';
 
 interface CheckParts {
   readonly engine: EngineClient;
@@ -34,7 +35,7 @@ export class Checks {
   async run(file: string, deep: boolean): Promise<CheckReport | null> {
     const name = plainText(path.basename(file));
     if (this.running.has(file)) {
-      void vscode.window.showInformationMessage(`${name} is being checked already.`);
+      void tellInformation(`${name} is being checked already.`);
       return null;
     }
     const cancellation = new AbortController();
@@ -101,7 +102,7 @@ export class Checks {
     const message = `${name} could not be checked: ${messageOf(error)}`;
     this.parts.log.error(message);
     this.parts.editors.showCheckProgress(file, null, message);
-    void vscode.window.showErrorMessage(message);
+    void tellError(message);
   }
 
   private async announce(file: string, message: string, report: CheckReport): Promise<void> {
@@ -129,10 +130,10 @@ function gravityOf({ kinds, counts, failure }: CheckReport): Gravity {
 function tell(gravity: Gravity, message: string, ...actions: readonly string[]): Thenable<string | undefined> {
   switch (gravity) {
     case 'error':
-      return vscode.window.showErrorMessage(message, ...actions);
+      return tellError(message, ...actions);
     case 'warning':
-      return vscode.window.showWarningMessage(message, ...actions);
+      return tellWarning(message, ...actions);
     case 'none':
-      return vscode.window.showInformationMessage(message, ...actions);
+      return tellInformation(message, ...actions);
   }
 }

@@ -1,5 +1,7 @@
 import * as vscode from 'vscode';
 
+import { messageText } from '../text/plain';
+
 /** A check that ends sooner shows nothing but its result; a notification that flashes by tells nobody anything. */
 const SLOW_MS = 400;
 
@@ -38,16 +40,19 @@ export class CheckProgress {
     if (!isSlow) {
       return;
     }
-    await vscode.window.withProgress({ location: vscode.ProgressLocation.Notification, cancellable: true, title }, (progress, token) => {
-      token.onCancellationRequested(cancel);
-      let shown = 0;
-      const show = (): void => {
-        progress.report({ increment: this.percent - shown, message: `${this.percent} %` });
-        shown = this.percent;
-      };
-      show();
-      this.onDidAdvance(show);
-      return ended;
-    });
+    await vscode.window.withProgress(
+      { location: vscode.ProgressLocation.Notification, cancellable: true, title: messageText(title) },
+      (progress, token) => {
+        token.onCancellationRequested(cancel);
+        let shown = 0;
+        const show = (): void => {
+          progress.report({ increment: this.percent - shown, message: `${this.percent} %` });
+          shown = this.percent;
+        };
+        show();
+        this.onDidAdvance(show);
+        return ended;
+      },
+    );
   }
 }

@@ -13,10 +13,11 @@ import { counted } from '../chains/wording';
 import { tabFor, type ImageEditors } from '../editor/imageEditors';
 import type { EngineClient } from '../../worker/client';
 import { messageOf } from '../errors';
-import { plainText } from '../text/plain';
+import { labelText, plainText } from '../text/plain';
 import type { WorkspaceFolders } from '../trust/workspaceFolders';
 import { qemuCommands } from './qemuCommands';
 import type { Targets } from './targets';
+import { tellInformation } from '../messages';
 
 interface ImageParts {
   readonly engine: EngineClient;
@@ -84,13 +85,11 @@ export class ImageCommands {
     await view.ready();
     const overlays = await this.overlaysOf(file);
     if (overlays.length === 0) {
-      void vscode.window.showInformationMessage(
-        `No image of ${counted(model.forest.roots.length, 'chain')} has ${nameOf(file)} as its backing file.`,
-      );
+      void tellInformation(`No image of ${counted(model.forest.roots.length, 'chain')} has ${nameOf(file)} as its backing file.`);
       return;
     }
     const chosen = await vscode.window.showQuickPick(
-      overlays.map((overlay) => ({ label: nameOf(overlay), description: plainText(path.dirname(overlay)), overlay })),
+      overlays.map((overlay) => ({ label: labelText(path.basename(overlay)), description: plainText(path.dirname(overlay)), overlay })),
       { title: `${counted(overlays.length, 'overlay')} of ${nameOf(file)}`, placeHolder: 'Choose one to select it in Chains' },
     );
     if (chosen !== undefined) {
@@ -102,7 +101,7 @@ export class ImageCommands {
   async reveal(argument: unknown): Promise<void> {
     const file = await this.parts.targets.file(argument);
     if (file !== null && !(await this.parts.view.reveal(file))) {
-      void vscode.window.showInformationMessage(`${nameOf(file)} is in no chain of this workspace. "Chainscope: Add Image…" adds it.`);
+      void tellInformation(`${nameOf(file)} is in no chain of this workspace. "Chainscope: Add Image…" adds it.`);
     }
   }
 
@@ -111,7 +110,7 @@ export class ImageCommands {
     const { editors } = this.parts;
     const document = editors.activePath === null ? undefined : editors.documentOf(editors.activePath);
     if (document === undefined) {
-      void vscode.window.showInformationMessage('Open an image first: an address is a place in the image whose editor is in front.');
+      void tellInformation('Open an image first: an address is a place in the image whose editor is in front.');
       return;
     }
     const { session } = await document.opened();
@@ -228,11 +227,11 @@ async function chooseFiles(title: string, openLabel: string): Promise<readonly v
 
 async function chooseAdded(added: AddedImages): Promise<string | null> {
   if (added.all.length === 0) {
-    void vscode.window.showInformationMessage('No image was added by hand.');
+    void tellInformation('No image was added by hand.');
     return null;
   }
   const chosen = await vscode.window.showQuickPick(
-    added.all.map(({ path: file }) => ({ label: nameOf(file), description: plainText(path.dirname(file)), file })),
+    added.all.map(({ path: file }) => ({ label: labelText(path.basename(file)), description: plainText(path.dirname(file)), file })),
     { placeHolder: 'Choose an image to remove from the view; the file stays' },
   );
   return chosen?.file ?? null;

@@ -2,6 +2,7 @@ import * as vscode from 'vscode';
 
 import type { EngineClient } from '../../worker/client';
 import { signalOf } from '../signals';
+import { tellError, tellInformation } from '../messages';
 
 /** *Create Sample Images…*: writes the sample workspace into an empty folder of the person's choice. */
 export async function createSampleImages(engine: EngineClient): Promise<void> {
@@ -17,7 +18,7 @@ export async function createSampleImages(engine: EngineClient): Promise<void> {
     return;
   }
   if ((await vscode.workspace.fs.readDirectory(folder)).length > 0) {
-    void vscode.window.showErrorMessage('The folder is not empty. Choose one without files, or create one in the dialog.');
+    void tellError('The folder is not empty. Choose one without files, or create one in the dialog.');
     return;
   }
   await vscode.window.withProgress(
@@ -26,7 +27,7 @@ export async function createSampleImages(engine: EngineClient): Promise<void> {
   );
   if (vscode.workspace.getWorkspaceFolder(folder) === undefined) {
     const open = 'Open Folder';
-    const answer = await vscode.window.showInformationMessage('The sample images are written.', open);
+    const answer = await tellInformation('The sample images are written.', open);
     if (answer === open) {
       await vscode.commands.executeCommand('vscode.openFolder', folder);
     }

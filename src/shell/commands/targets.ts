@@ -7,8 +7,9 @@ import type { ChainView } from '../chains/chainView';
 import { fileOf } from '../chains/forest';
 import { rowOf } from '../chains/rows';
 import type { ImageEditors } from '../editor/imageEditors';
-import { plainText } from '../text/plain';
+import { labelText, plainText } from '../text/plain';
 import type { WorkspaceFolders } from '../trust/workspaceFolders';
+import { tellInformation } from '../messages';
 
 /**
  * What a command is about. Menus of the tree give the row, those of editors and the explorer a resource; from the palette it is the editor
@@ -58,13 +59,11 @@ export class Targets {
       const openable = node.kind === 'failed' || (node.kind === 'image' && node.link.state.kind === 'open');
       if (openable && file !== null && !images.has(file)) {
         const row = rowOf(node);
-        images.set(file, { label: row.label, description: row.description, detail: plainText(path.dirname(file)), file });
+        images.set(file, { label: labelText(row.label), description: row.description, detail: plainText(path.dirname(file)), file });
       }
     }
     if (images.size === 0) {
-      void vscode.window.showInformationMessage(
-        'There are no disk images in this workspace. "Chainscope: Add Image…" adds one from elsewhere.',
-      );
+      void tellInformation('There are no disk images in this workspace. "Chainscope: Add Image…" adds one from elsewhere.');
       return null;
     }
     const chosen = await vscode.window.showQuickPick([...images.values()], { placeHolder: 'Choose an image', matchOnDescription: true });

@@ -24,6 +24,7 @@ import { describeUsage } from '../chains/wording';
 import { isCancelled, wireErrorOf } from '../errors';
 import { DisposableStore, type Disposable } from '../lifecycle';
 import { signalOf } from '../signals';
+import { labelText } from '../text/plain';
 import type { DocumentState, ImageDocument } from './document';
 import { editorPage, failurePage } from './html';
 import { WebviewConnections, type PageConnection } from './webviewConnection';
@@ -183,7 +184,7 @@ export class ImagePanel implements Disposable {
     connection.onRequest(copyText, ({ text, what }) =>
       answer(async () => {
         await vscode.env.clipboard.writeText(text);
-        vscode.window.setStatusBarMessage(`$(copy) Copied ${what.replaceAll('$(', '$ (')}`, 3_000);
+        vscode.window.setStatusBarMessage(`$(copy) Copied ${labelText(what)}`, 3_000);
         return null;
       }),
     );

@@ -15,6 +15,19 @@ export function plainText(text: string, maxLength = MAX_LENGTH): string {
   return short.replace(INVISIBLE, (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`);
 }
 
+/**
+ * A notification's text. VS Code makes links of `[text](command:…)` in it, and runs the command when one is clicked; a file may be called
+ * like that.
+ */
+export function messageText(text: string): string {
+  return plainText(text, 2_000).replaceAll('](', '] (');
+}
+
+/** A label of a quick pick or the status bar, in which VS Code draws icons for `$(name)`. */
+export function labelText(text: string): string {
+  return plainText(text).replaceAll('$(', '$ (');
+}
+
 function shorten(text: string, maxLength: number): string {
   if (text.length <= maxLength) {
     return text;

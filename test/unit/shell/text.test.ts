@@ -1,3 +1,5 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
@@ -7,7 +9,7 @@ import { escapeHtml } from '../../../src/shell/editor/html';
 import { formatBytes, formatBytesExactly } from '../../../src/shell/text/bytes';
 import { literalGlob } from '../../../src/shell/text/globs';
 import { escapeMarkdown } from '../../../src/shell/text/markdown';
-import { plainText } from '../../../src/shell/text/plain';
+import { labelText, messageText, plainText } from '../../../src/shell/text/plain';
 import { active, known } from './chainFixtures';
 
 describe('bytes', () => {
@@ -44,6 +46,22 @@ describe('plain text', () => {
     const cut = plainText(`${'a'.repeat(500)}.qcow2`);
     expect(cut.length).toBeLessThanOrEqual(160);
     expect(cut).toMatch(/^a+…a+\.qcow2$/);
+  });
+});
+
+describe('what VS Code makes links and icons of', () => {
+  it('stays text in notifications and labels', () => {
+    expect(messageText('[click](command:workbench.action.quit).qcow2 could not be checked')).toBe(
+      '[click] (command:workbench.action.quit).qcow2 could not be checked',
+    );
+    expect(labelText('$(flame).qcow2')).toBe('$ (flame).qcow2');
+  });
+
+  it('goes through one door', () => {
+    const shell = fileURLToPath(new URL('../../../src/', import.meta.url));
+    const sources = ['extension.ts', ...readdirSync(`${shell}shell`, { recursive: true, encoding: 'utf8' }).map((file) => `shell/${file}`)];
+    const others = sources.filter((file) => file.endsWith('.ts') && file !== 'shell/messages.ts');
+    expect(others.filter((file) => /show(Information|Warning|Error)Message/.test(readFileSync(shell + file, 'utf8')))).toEqual([]);
   });
 });
 
