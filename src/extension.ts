@@ -10,6 +10,7 @@ import { ImageCommands } from './shell/commands/images';
 import { registerCommand } from './shell/commands/register';
 import { createSampleImages } from './shell/commands/sample';
 import { Targets } from './shell/commands/targets';
+import { Deaths } from './shell/deaths';
 import { ImageEditors } from './shell/editor/imageEditors';
 import { Problems } from './shell/problems/problems';
 import { DecisionStore } from './shell/trust/decisionStore';
@@ -55,10 +56,16 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
       void editors.reopen();
     }),
   );
+  const deaths = new Deaths();
   keep(
     engine.onDidDie(({ reason }) => {
-      void tellError(`${reason} What was open is opened again; the log may say more.`);
-      void view.reread();
+      log.error(reason);
+      if (deaths.add()) {
+        void tellError(`${reason} It ended several times in a minute; one of the images may be the cause. The log may say more.`);
+      } else {
+        void tellError(`${reason} What was open is opened again; the log may say more.`);
+        void view.reread();
+      }
     }),
   );
 

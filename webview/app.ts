@@ -1,4 +1,4 @@
-import { css, html, LitElement, nothing, type TemplateResult } from 'lit';
+import { html, LitElement, nothing, type TemplateResult } from 'lit';
 import type { CheckReport } from '../src/protocol/check';
 import type { Location, Notice, Overview, Severity } from '../src/protocol/inspect';
 import type { LayerView, Place } from '../src/protocol/place';
@@ -34,6 +34,7 @@ import { Loader } from './state/loader';
 import { describePlace, naturalTab, sameView, viewOf } from './state/places';
 import './tables/tables-tab';
 import type { RowTarget } from './tables/tables-tab';
+import { appStyles } from './app.styles';
 
 /** A stop in the history. */
 interface Visit {
@@ -102,68 +103,7 @@ export class ChainscopeApp extends LitElement implements HostEvents {
   private readonly history = new History<Visit>();
   private saveTimer: ReturnType<typeof setTimeout> | null = null;
 
-  static override styles = [
-    base,
-    css`
-      :host {
-        display: flex;
-        flex-direction: column;
-        height: 100vh;
-        overflow: hidden;
-        background: var(--vscode-editor-background);
-      }
-
-      .top {
-        flex: none;
-      }
-
-      .notices {
-        display: grid;
-        gap: 4px;
-        max-height: 30vh;
-        overflow: auto;
-        padding: 2px 10px 6px;
-      }
-
-      .notices:empty {
-        display: none;
-      }
-
-      .work {
-        display: flex;
-        flex: 1;
-        min-height: 0;
-      }
-
-      .panels {
-        flex: 1;
-        min-width: 0;
-        min-height: 0;
-      }
-
-      .panels > div {
-        height: 100%;
-      }
-
-      cluster-inspector {
-        width: clamp(300px, 34%, 460px);
-        border-inline-start: 1px solid var(--cs-line);
-      }
-
-      @media (max-width: 760px) {
-        .work {
-          flex-direction: column;
-        }
-
-        cluster-inspector {
-          width: auto;
-          height: 44%;
-          border-inline-start: none;
-          border-top: 1px solid var(--cs-line);
-        }
-      }
-    `,
-  ];
+  static override styles = [base, appStyles];
 
   constructor() {
     super();

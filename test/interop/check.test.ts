@@ -69,7 +69,7 @@ describe('check agrees with qemu-img check', () => {
   it(`on images as the tools leave them, after a crash too (CHAINSCOPE_SEED=${seed})`, async () => {
     await eachImage(seed, cases, { crash: true }, async (image, context) => {
       const qemu = await qemuVerdict(image.qemuArguments);
-      for (const options of [{}, { loops: 'js' as const }, { windows: { sparse: 64, dense: 32 } }]) {
+      for (const options of [{}, { loops: 'js' as const }, { windows: { sparse: 64, compact: 32, wide: 32 } }]) {
         const ours = await ourCheck(image.path, image.format, options);
         expect(differences(qemu, ours), `${JSON.stringify(options)}\n${context}`).toEqual([]);
         const extra = ours?.kinds.filter(({ category, kind }) => category === 'extra' && !isExpected(kind, image));

@@ -1,31 +1,32 @@
 import type { HexPage, Region } from '../../src/protocol/inspect';
-import { isCancelled, problemOf, type Problem } from '../problem';
+import type { Problem } from '../problem';
+import { PageCache } from '../state/page-cache';
 
 export const PAGE_BYTES = 4096;
 const PAGES_KEPT = 128;
 
-/** The bytes of a file that were looked at last, fetched page by page. */
+/** The bytes of a file that were looked at last. */
 export class HexPages {
-  private readonly pages = new Map<number, HexPage>();
-  private readonly running = new Map<number, AbortController>();
-  private readonly fetch: (hostOffset: number, length: number, signal: AbortSignal) => Promise<HexPage>;
+  private readonly cache: PageCache<HexPage>;
   private readonly fileSize: number;
-  private readonly changed: () => void;
-  private failure: Problem | null = null;
 
   constructor(fileSize: number, fetch: (hostOffset: number, length: number, signal: AbortSignal) => Promise<HexPage>, changed: () => void) {
     this.fileSize = fileSize;
-    this.fetch = fetch;
-    this.changed = changed;
+    this.cache = new PageCache(
+      PAGES_KEPT,
+      (page, signal) => fetch(page * PAGE_BYTES, Math.min(PAGE_BYTES, fileSize - page * PAGE_BYTES), signal),
+      changed,
+    );
   }
 
+  /** Why the last page did not come. */
   get problem(): Problem | null {
-    return this.failure;
+    return this.cache.problem;
   }
 
   /** A byte; null while it is not here. */
   byte(offset: number): number | null {
-    return this.pages.get(Math.floor(offset / PAGE_BYTES))?.bytes[offset % PAGE_BYTES] ?? null;
+    return this.cache.get(Math.floor(offset / PAGE_BYTES))?.bytes[offset % PAGE_BYTES] ?? null;
   }
 
   /** Bytes from an offset on, as many as are here without a gap, at most `length`. */
@@ -43,67 +44,24 @@ export class HexPages {
 
   /** Regions that reach into a stretch of the file, as far as its page is here. */
   regions(offset: number, length: number): readonly Region[] {
-    const page = this.pages.get(Math.floor(offset / PAGE_BYTES));
+    const page = this.cache.get(Math.floor(offset / PAGE_BYTES));
     return page?.regions.filter((region) => region.hostOffset < offset + length && region.hostOffset + region.length > offset) ?? [];
   }
 
+  /** Sees to it that these bytes come. */
   want(offset: number, length: number): void {
-    const from = Math.floor(offset / PAGE_BYTES);
-    const to = Math.floor((Math.min(this.fileSize, offset + length) - 1) / PAGE_BYTES);
-    for (const [page, controller] of this.running) {
-      if (page < from - 1 || page > to + 1) {
-        controller.abort();
-        this.running.delete(page);
-      }
-    }
-    for (let page = from; page <= to; page++) {
-      const here = this.pages.get(page);
-      if (here !== undefined) {
-        this.pages.delete(page);
-        this.pages.set(page, here);
-      } else if (!this.running.has(page) && this.failure === null) {
-        void this.load(page);
-      }
+    const last = Math.min(this.fileSize, offset + length) - 1;
+    if (last >= offset) {
+      this.cache.want(Math.floor(offset / PAGE_BYTES), Math.floor(last / PAGE_BYTES));
     }
   }
 
+  /** Tries again after a failure. */
   retry(): void {
-    this.failure = null;
-    this.changed();
+    this.cache.retry();
   }
 
   dispose(): void {
-    for (const controller of this.running.values()) {
-      controller.abort();
-    }
-    this.running.clear();
-  }
-
-  private async load(page: number): Promise<void> {
-    const controller = new AbortController();
-    this.running.set(page, controller);
-    try {
-      const offset = page * PAGE_BYTES;
-      const answer = await this.fetch(offset, Math.min(PAGE_BYTES, this.fileSize - offset), controller.signal);
-      if (this.running.get(page) !== controller) {
-        return;
-      }
-      this.pages.set(page, answer);
-      for (const oldest of this.pages.keys()) {
-        if (this.pages.size <= PAGES_KEPT) {
-          break;
-        }
-        this.pages.delete(oldest);
-      }
-    } catch (error) {
-      if (this.running.get(page) !== controller) {
-        return;
-      }
-      if (!isCancelled(error)) {
-        this.failure = problemOf(error);
-      }
-    }
-    this.running.delete(page);
-    this.changed();
+    this.cache.dispose();
   }
 }

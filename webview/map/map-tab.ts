@@ -1,4 +1,4 @@
-import { css, html, LitElement, nothing, type PropertyValues, type TemplateResult } from 'lit';
+import { html, LitElement, nothing, type PropertyValues, type TemplateResult } from 'lit';
 import type { MapCellInfo, MapMode, MapOrder, MapRequest, MapShape, MapSpace, Overview } from '../../src/protocol/inspect';
 import type { LayerView } from '../../src/protocol/place';
 import { cssProperties } from '../components/css-properties';
@@ -11,7 +11,7 @@ import { send } from '../events';
 import { counted, grouped, percent, size } from '../format/numbers';
 import { visible } from '../format/text';
 import type { ImageClient } from '../../src/protocol/imageClient';
-import { isCancelled, type Problem } from '../problem';
+import { isCancelled, problemOf, type Problem } from '../problem';
 import type { KeptMap } from '../state/kept';
 import { Loader } from '../state/loader';
 import { ACTIVE } from '../state/places';
@@ -20,6 +20,7 @@ import type { Cell } from './draw';
 import { ZOOM_STEP, type CellDetail, type MapCanvas } from './map-canvas';
 import './map-canvas';
 import './map-legend';
+import { mapTabStyles } from './map-tab.styles';
 
 /** Where a link wants the map to go. A new object is a new wish. */
 export interface MapTarget {
@@ -61,99 +62,11 @@ export class MapTab extends LitElement {
 
   private readonly shape = new Loader<MapShape>(this);
   private shapeRequest: MapRequest | null = null;
-  private cellRequest: AbortController | null = null;
+  private readonly cellRequests = new Map<string, AbortController>();
   private only: ReadonlySet<string> = new Set();
   private viewportTimer: ReturnType<typeof setTimeout> | null = null;
 
-  static override styles = [
-    base,
-    segmentedStyles,
-    css`
-      :host {
-        display: flex;
-        flex-direction: column;
-        height: 100%;
-        container-type: inline-size;
-      }
-
-      .toolbar {
-        padding: 8px 12px;
-      }
-
-      .zoom {
-        display: inline-flex;
-        margin-inline-start: auto;
-      }
-
-      .split {
-        display: flex;
-        flex: 1;
-        min-height: 0;
-        border-top: 1px solid var(--cs-line);
-      }
-
-      map-canvas {
-        flex: 1;
-      }
-
-      map-legend {
-        width: 212px;
-        padding: 8px;
-        border-inline-start: 1px solid var(--cs-line);
-      }
-
-      .status {
-        min-height: 24px;
-        padding: 3px 12px;
-        border-top: 1px solid var(--cs-line);
-        color: var(--vscode-descriptionForeground);
-        white-space: nowrap;
-        overflow: hidden;
-        text-overflow: ellipsis;
-      }
-
-      .hint {
-        position: fixed;
-        z-index: 10;
-        max-width: 320px;
-        padding: 5px 8px;
-        pointer-events: none;
-        border-radius: 3px;
-        color: var(--vscode-editorHoverWidget-foreground);
-        background: var(--vscode-editorHoverWidget-background);
-        border: 1px solid var(--vscode-editorHoverWidget-border);
-        box-shadow: 0 2px 8px var(--vscode-widget-shadow, transparent);
-        left: min(var(--x), calc(100vw - 330px));
-        top: var(--y);
-      }
-
-      .hint.above {
-        top: auto;
-        bottom: calc(100vh - var(--y) + 24px);
-      }
-
-      .hint strong {
-        font-weight: 600;
-      }
-
-      .hint div {
-        overflow-wrap: anywhere;
-      }
-
-      @container (max-width: 560px) {
-        .split {
-          flex-direction: column;
-        }
-
-        map-legend {
-          width: auto;
-          max-height: 34%;
-          border-inline-start: none;
-          border-top: 1px solid var(--cs-line);
-        }
-      }
-    `,
-  ];
+  static override styles = [base, segmentedStyles, mapTabStyles];
 
   constructor() {
     super();
@@ -212,9 +125,16 @@ export class MapTab extends LitElement {
         this.canvas?.select(cell, true);
       }
     } catch (error) {
-      if (!isCancelled(error)) {
-        this.canvas?.select(null, false);
-      }
+      this.canvas?.select(null, false);
+      this.tell(error);
+    }
+  }
+
+  /** Says in the status line what did not work. */
+  private tell(error: unknown): void {
+    if (!isCancelled(error)) {
+      this.cellText = visible(problemOf(error).message);
+      send(this, 'cs-announce', this.cellText);
     }
   }
 
@@ -227,17 +147,18 @@ export class MapTab extends LitElement {
     send(this, 'cs-kept', { map: this.kept });
   }
 
-  /** Asks what is in a cell; null when another was asked for meanwhile. */
-  private async cellInfo({ level, x, y }: Cell): Promise<MapCellInfo | null> {
-    this.cellRequest?.abort();
+  /**
+   * Asks what is in a cell; null when that failed, which was then said, or when the same was asked about another cell meanwhile. Where the
+   * pointer rests and what was clicked are two questions: neither gives up the other.
+   */
+  private async cellInfo(why: 'hover' | 'cursor' | 'pick', { level, x, y }: Cell): Promise<MapCellInfo | null> {
+    this.cellRequests.get(why)?.abort();
     const controller = new AbortController();
-    this.cellRequest = controller;
+    this.cellRequests.set(why, controller);
     try {
       return await this.source.call('mapCell', { ...this.request, level, x, y }, { signal: controller.signal });
     } catch (error) {
-      if (!isCancelled(error)) {
-        throw error;
-      }
+      this.tell(error);
       return null;
     }
   }
@@ -245,7 +166,7 @@ export class MapTab extends LitElement {
   private hovered(detail: CellDetail | null): void {
     this.hint = detail === null ? null : { detail, info: null };
     if (detail === null) {
-      this.cellRequest?.abort();
+      this.cellRequests.get('hover')?.abort();
       return;
     }
     setTimeout(() => {
@@ -256,14 +177,14 @@ export class MapTab extends LitElement {
   }
 
   private async describe(detail: CellDetail): Promise<void> {
-    const info = await this.cellInfo(detail.cell).catch(() => null);
+    const info = await this.cellInfo('hover', detail.cell);
     if (info !== null && this.hint?.detail === detail) {
       this.hint = { detail, info };
     }
   }
 
   private async tellCell(detail: CellDetail): Promise<void> {
-    const info = await this.cellInfo(detail.cell).catch(() => null);
+    const info = await this.cellInfo('cursor', detail.cell);
     if (info !== null) {
       this.cellText = this.textOf(info);
       send(this, 'cs-announce', this.cellText);
@@ -272,7 +193,7 @@ export class MapTab extends LitElement {
 
   private async pick(detail: CellDetail): Promise<void> {
     const { space } = this.request;
-    const info = await this.cellInfo(detail.cell).catch(() => null);
+    const info = await this.cellInfo('pick', detail.cell);
     if (info !== null) {
       this.cellText = this.textOf(info);
       send(this, 'cs-inspect', { space, offset: info.offset });

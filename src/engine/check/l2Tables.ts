@@ -1,6 +1,5 @@
 /** Distinct L2 tables that one set holds at most; what a larger image has comes in several sets. */
 const MOST_TABLES = 65_536;
-const SLOTS = MOST_TABLES * 2;
 
 /** Index of no snapshot: the active layer. */
 export const ACTIVE = -1;
@@ -12,22 +11,38 @@ export const ACTIVE = -1;
 export class L2TableSet {
   length = 0;
   /** Byte offset in the file; a multiple of 512. */
-  readonly hostOffset = new Float64Array(MOST_TABLES);
+  readonly hostOffset: Float64Array;
   /** L1 entries of the active layer that refer to it with the COPIED flag set, and without. */
-  readonly activeCopied = new Uint32Array(MOST_TABLES);
-  readonly activePlain = new Uint32Array(MOST_TABLES);
+  readonly activeCopied: Uint32Array;
+  readonly activePlain: Uint32Array;
   /** L1 entries of snapshots that refer to it. */
-  readonly snapshots = new Uint32Array(MOST_TABLES);
+  readonly snapshots: Uint32Array;
   /** The first reference: the snapshot's index or `ACTIVE`, and the row of that L1 table. The active layer's comes before any snapshot's. */
-  readonly view = new Int32Array(MOST_TABLES);
-  readonly l1Index = new Uint32Array(MOST_TABLES);
+  readonly view: Int32Array;
+  readonly l1Index: Uint32Array;
   /** Host clusters that its entries name: the first, and the one after the last; filled by the pass that needs them. */
-  readonly lowest = new Uint32Array(MOST_TABLES);
-  readonly highestEnd = new Uint32Array(MOST_TABLES);
-  private readonly slots = new Int32Array(SLOTS);
+  readonly lowest: Uint32Array;
+  readonly highestEnd: Uint32Array;
+  private readonly capacity: number;
+  private readonly slots: Int32Array;
+
+  /** @param references L1 entries that there are at most */
+  constructor(references: number) {
+    const capacity = Math.max(1, Math.min(references, MOST_TABLES));
+    this.capacity = capacity;
+    this.hostOffset = new Float64Array(capacity);
+    this.activeCopied = new Uint32Array(capacity);
+    this.activePlain = new Uint32Array(capacity);
+    this.snapshots = new Uint32Array(capacity);
+    this.view = new Int32Array(capacity);
+    this.l1Index = new Uint32Array(capacity);
+    this.lowest = new Uint32Array(capacity);
+    this.highestEnd = new Uint32Array(capacity);
+    this.slots = new Int32Array(capacity * 2);
+  }
 
   get full(): boolean {
-    return this.length === MOST_TABLES;
+    return this.length === this.capacity;
   }
 
   clear(): void {
@@ -37,7 +52,7 @@ export class L2TableSet {
 
   /** Counts a reference; the set must not be full. */
   add(hostOffset: number, view: number, l1Index: number, copied: boolean): void {
-    let slot = hash(hostOffset);
+    let slot = hash(hostOffset) % this.slots.length;
     for (;;) {
       const found = (this.slots[slot] ?? 0) - 1;
       if (found < 0) {
@@ -47,7 +62,7 @@ export class L2TableSet {
         this.count(found, view, copied);
         return;
       }
-      slot = (slot + 1) % SLOTS;
+      slot = (slot + 1) % this.slots.length;
     }
     const index = this.length++;
     this.slots[slot] = index + 1;
@@ -81,5 +96,5 @@ function hash(hostOffset: number): number {
   const sector = hostOffset / 512;
   const low = sector >>> 0;
   const high = Math.floor(sector / 2 ** 32);
-  return (Math.imul(low ^ Math.imul(high, 0x85ebca6b), 0x9e3779b1) >>> 0) % SLOTS;
+  return Math.imul(low ^ Math.imul(high, 0x85ebca6b), 0x9e3779b1) >>> 0;
 }

@@ -40,7 +40,7 @@ export class L2Walk {
   private readonly views: readonly L1View[];
   private readonly buffer: Uint8Array;
   private readonly pace: CheckPace;
-  private readonly set = new L2TableSet();
+  private readonly set: L2TableSet;
   private readonly piece = new Uint8Array(L1_PIECE);
   /** Whether `set` holds all tables of all views. */
   private complete = false;
@@ -51,6 +51,7 @@ export class L2Walk {
     this.views = views;
     this.buffer = buffer;
     this.pace = pace;
+    this.set = new L2TableSet(views.reduce((sum, { entries }) => sum + entries, 0));
   }
 
   /** Whether all tables are in one set, so that what a visitor notes in it lasts. */

@@ -18,7 +18,7 @@ import { Refcounts } from './refcounts';
 import { reportOf } from './report';
 import { makeScanLoops } from './scanLoops';
 import { readSnapshotsForCheck, type CheckedSnapshots } from './snapshotTable';
-import { checkWindows, largestWindow, startsDense, WINDOW_SIZES, type WindowSizes } from './windows';
+import { checkWindows, largestWindow, WINDOW_SIZES, type WindowSizes } from './windows';
 
 /** The host clusters that a check found leaked and corrupt (with a refcount below their references). */
 export interface CheckClusters {
@@ -78,7 +78,7 @@ export async function checkQcow2(metadata: Qcow2Metadata, options: Qcow2CheckOpt
   };
   const { clusterBits, fileClusters } = image;
   const sizes = options.windows ?? WINDOW_SIZES;
-  const window = largestWindow(fileClusters, startsDense({ snapshots }), sizes);
+  const window = largestWindow(fileClusters, snapshots, sizes);
   const loops = makeScanLoops({ clusterBits, littleEndian: false, fileClusters, largestWindow: window }, options.loops);
   const context: CheckContext = {
     image,

@@ -11,7 +11,7 @@ import { lookIntoQedLeaks } from './qedLeftovers';
 import { QedSlots } from './qedSlots';
 import { reportOf } from './report';
 import { BUFFER_BYTES, makeScanLoops, type ScanLoops } from './scanLoops';
-import { SPARSE_WINDOW } from './windows';
+import { WINDOW_SIZES } from './windows';
 
 export interface QedCheckOptions extends CheckOptions, PaceOptions {
   /** How the inner loops run, and how many clusters are looked at in one go; for tests. */
@@ -70,7 +70,7 @@ class QedCheck {
     this.tableClusters = metadata.tableBytes / clusterSize;
     this.slots = new QedSlots(this.fileClusters, clusterSize);
     this.emptySlotsUsed = new Uint32Array(Math.ceil((this.slots.empty + 1) / 32));
-    this.windowLength = Math.min(options.window ?? SPARSE_WINDOW, this.fileClusters);
+    this.windowLength = Math.min(options.window ?? WINDOW_SIZES.sparse, this.fileClusters);
     this.loops = makeScanLoops(
       { clusterBits: Math.log2(clusterSize), littleEndian: true, fileClusters: this.fileClusters, largestWindow: this.windowLength },
       options.loops,

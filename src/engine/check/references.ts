@@ -111,25 +111,34 @@ export class SparseReferences implements References {
 /** More than this many references are counted as this many. QEMU would need hours to count them. */
 const MOST_REFERENCES = 0xffffffff;
 
+/** A count that stands for itself in a byte; larger ones stand in a Map. */
+const MOST_IN_A_BYTE = 254;
+
 const DOUBLY_USED = 32;
 const TABLES_OVERLAP = 64;
 
-/** For images with snapshots or with compressed data, and for broken ones: five bytes a cluster. */
+/**
+ * For images with snapshots or with compressed data, and for broken ones: a count and the roles of every cluster, two bytes or, where many
+ * counts are large, five.
+ */
 export class DenseReferences implements References {
-  readonly exceeded = false;
-  private readonly counts: Uint32Array;
+  exceeded = false;
+  private readonly counts: Uint8Array | Uint32Array;
   /** `ROLE` bits and the two clashes that the roles alone do not tell. */
   private readonly roles: Uint8Array;
+  private readonly large = new Map<number, number>();
+  private readonly narrow: boolean;
 
   /** @param counts and @param roles one for every cluster of the window, all zero */
-  constructor(counts: Uint32Array, roles: Uint8Array) {
+  constructor(counts: Uint8Array | Uint32Array, roles: Uint8Array) {
     this.counts = counts;
     this.roles = roles;
+    this.narrow = counts.BYTES_PER_ELEMENT === 1;
   }
 
   add(x: number, active: number, snapshots: number, role: number): void {
-    const { counts, roles } = this;
-    counts[x] = Math.min((counts[x] ?? 0) + active + snapshots, MOST_REFERENCES);
+    const { roles } = this;
+    this.set(x, Math.min(this.count(x) + active + snapshots, MOST_REFERENCES));
     const before = roles[x] ?? 0;
     let after = before | role;
     if (role === ROLE.data) {
@@ -147,7 +156,8 @@ export class DenseReferences implements References {
   }
 
   count(x: number): number {
-    return this.counts[x] ?? 0;
+    const count = this.counts[x] ?? 0;
+    return this.narrow && count > MOST_IN_A_BYTE ? (this.large.get(x) ?? 0) : count;
   }
 
   clashes(x: number): number {
@@ -158,5 +168,15 @@ export class DenseReferences implements References {
       ((roles & DOUBLY_USED) !== 0 ? CLASH.doublyUsed : 0) |
       ((roles & TABLES_OVERLAP) !== 0 ? CLASH.tablesOverlap : 0)
     );
+  }
+
+  private set(x: number, count: number): void {
+    if (this.narrow && count > MOST_IN_A_BYTE) {
+      this.counts[x] = MOST_IN_A_BYTE + 1;
+      this.large.set(x, count);
+      this.exceeded ||= this.large.size > MOST_EXTRA;
+    } else {
+      this.counts[x] = count;
+    }
   }
 }

@@ -38,7 +38,7 @@ export interface ScanLoops {
    * exactly one on the disk, the second those that something refers to.
    */
   readonly map: Int32Array;
-  /** Clears the map and looks at another window: its first host cluster and its length in clusters. */
+  /** Looks at another window, its first host cluster and its length in clusters, and clears the map as far as that (and 32 clusters). */
   moveTo(firstCluster: number, windowLength: number): void;
   /** Positions of the entries that the last `scan` left for a closer look. */
   readonly slow: Int32Array;
@@ -66,6 +66,13 @@ export interface ScanLoops {
 export function makeScanLoops(shape: ScanShape, use: 'wasm' | 'js' | 'best' = 'best'): ScanLoops {
   const api = use === 'js' ? undefined : wasmApi();
   return api ? new WasmLoops(api, shape) : new PlainLoops(shape);
+}
+
+/** New memory is zero, and stays untouched where the file has nothing. */
+function clear(map: Int32Array, windowLength: number, usedBefore: boolean): void {
+  if (usedBefore) {
+    map.fill(0, 0, (Math.ceil(windowLength / CLUSTERS_PER_PAIR) + 1) * 2);
+  }
 }
 
 function mapPairs(shape: ScanShape): number {
@@ -119,10 +126,7 @@ class WasmLoops implements ScanLoops {
 
   moveTo(firstCluster: number, windowLength: number): void {
     const { clusterBits, littleEndian, fileClusters } = this.shape;
-    // New memory is zero, and stays untouched where the file has nothing.
-    if (this.moved) {
-      this.map.fill(0);
-    }
+    clear(this.map, windowLength, this.moved);
     this.moved = true;
     this.exports.configure(MAP_AT, SLOW_AT, clusterBits, littleEndian ? 1 : 0, firstCluster, windowLength, fileClusters);
   }
@@ -196,9 +200,7 @@ class PlainLoops implements ScanLoops {
   }
 
   moveTo(firstCluster: number, windowLength: number): void {
-    if (this.moved) {
-      this.map.fill(0);
-    }
+    clear(this.map, windowLength, this.moved);
     this.moved = true;
     this.firstCluster = firstCluster;
     this.windowLength = windowLength;

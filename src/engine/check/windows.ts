@@ -2,34 +2,40 @@ import { Comparison } from './comparison';
 import type { CheckContext } from './context';
 import { DenseReferences, SparseReferences, type References } from './references';
 import { countRefcountBlocks } from './refcountBlocks';
-import { CLUSTERS_PER_PAIR } from './scanLoops';
+import { CLUSTERS_PER_PAIR, type ScanLoops } from './scanLoops';
 import { eachStructure } from './structures';
 import { WindowScan, type Window } from './windowScan';
 
-/**
- * Host clusters that are checked at a time. The memory of a check is bounded by these, whatever the image: three bits a cluster where
- * references are sparse (24 MiB), and five bytes where they are not (20 MiB more). A larger file is gone over in several windows.
- */
-export const SPARSE_WINDOW = 2 ** 26;
-export const DENSE_WINDOW = 2 ** 22;
+/** How references are kept, from the smallest to the one that takes anything. */
+type Density = 'sparse' | 'compact' | 'wide';
 
-/** Sizes of windows; tests make them small. */
-export interface WindowSizes {
-  /** Multiples of 32 clusters. */
+/**
+ * Host clusters that are checked at a time. The memory of a check is bounded by these, whatever the image; a larger file is gone over in
+ * several windows. Multiples of 32.
+ */
+export interface WindowSizes extends Readonly<Record<Density, number>> {
+  /** Three bits a cluster: nearly all have no reference or one. */
   readonly sparse: number;
-  readonly dense: number;
+  /** Two bytes and two bits. */
+  readonly compact: number;
+  /** Five bytes and two bits. */
+  readonly wide: number;
 }
 
-export const WINDOW_SIZES: WindowSizes = { sparse: SPARSE_WINDOW, dense: DENSE_WINDOW };
+/** Sparse windows take 18 MiB; the others fit the part of it that is no longer needed then. */
+export const WINDOW_SIZES: WindowSizes = { sparse: 3 * 2 ** 24, compact: 5 * 2 ** 20, wide: 2 ** 21 };
 
-/** Whether references are kept densely from the start: shared clusters are the rule in an image with snapshots. */
-export function startsDense({ snapshots }: Pick<CheckContext, 'snapshots'>): boolean {
-  return snapshots.snapshots.some(({ l1Size }) => l1Size > 0);
+const DENSER: Readonly<Record<Density, Density>> = { sparse: 'compact', compact: 'wide', wide: 'wide' };
+
+/** Shared clusters are the rule in an image with snapshots. */
+function startsAs({ snapshots }: Pick<CheckContext, 'snapshots'>): Density {
+  return snapshots.snapshots.some(({ l1Size }) => l1Size > 0) ? 'compact' : 'sparse';
 }
 
 /** The largest window that the loops will have to look at. */
-export function largestWindow(fileClusters: number, dense: boolean, sizes: WindowSizes): number {
-  return Math.min(fileClusters + 1, dense ? sizes.dense : Math.max(sizes.sparse, sizes.dense));
+export function largestWindow(fileClusters: number, snapshots: CheckContext['snapshots'], sizes: WindowSizes): number {
+  const smallest = Math.max(sizes.compact, sizes.wide);
+  return Math.min(fileClusters + 1, startsAs({ snapshots }) === 'sparse' ? Math.max(sizes.sparse, smallest) : smallest);
 }
 
 /** Scans the image window by window and compares refcounts with references. */
@@ -37,16 +43,15 @@ export async function checkWindows(context: CheckContext, sizes: WindowSizes): P
   const { image, pace } = context;
   // Tables may reach into the cluster after the file's last.
   const slots = image.fileClusters + 1;
-  const memory = new Memory(slots, sizes);
-  let dense = startsDense(context);
+  const memory = new Memory(context.loops);
+  let density = startsAs(context);
   let first = 0;
   while (first < slots) {
-    const size = dense ? sizes.dense : sizes.sparse;
+    const size = Math.min(sizes[density], slots);
     const window = { first, end: Math.min(first + size, slots), isFirst: first === 0 };
     pace.expectPasses(Math.ceil(slots / size));
     const before = mark(context);
-    const refs = dense ? memory.dense() : new SparseReferences(context.loops, memory.metadata());
-    if (await checkWindow(context, window, refs, size < slots)) {
+    if (await checkWindow(context, window, memory.references(density, size), size < slots)) {
       first = window.end;
     } else {
       rollBack(context, before);
@@ -54,7 +59,7 @@ export async function checkWindows(context: CheckContext, sizes: WindowSizes): P
         // What was found in L1 entries is forgotten too.
         context.walk.startOver();
       }
-      dense = true;
+      density = DENSER[density];
     }
   }
 }
@@ -77,7 +82,7 @@ async function checkWindow(context: CheckContext, window: Window, refs: Referenc
   countRefcountBlocks(context, window, refs);
   if (!(refs instanceof SparseReferences)) {
     new Comparison(context, window, refs, () => true).run();
-    return true;
+    return !exceeded(refs);
   }
   for (const x of refs.extra.keys()) {
     different.add(refcounts.blockOf(first + x));
@@ -91,31 +96,42 @@ function exceeded(refs: References): boolean {
   return refs.exceeded;
 }
 
-/** The arrays behind the references; made when first needed and used again for every window. */
+/**
+ * The arrays behind the references; made when first needed and used again for every window. Where the loops' map was made for large sparse
+ * windows, dense arrays lie in its part that is not used any more.
+ */
 class Memory {
-  private readonly slots: number;
-  private readonly sizes: WindowSizes;
+  private readonly loops: ScanLoops;
   private bits: Int32Array | undefined;
-  private counts: Uint32Array | undefined;
+  private counts: Uint8Array | Uint32Array | undefined;
   private roles: Uint8Array | undefined;
 
-  constructor(slots: number, sizes: WindowSizes) {
-    this.slots = slots;
-    this.sizes = sizes;
+  constructor(loops: ScanLoops) {
+    this.loops = loops;
   }
 
-  metadata(): Int32Array {
-    this.bits = this.bits?.fill(0) ?? new Int32Array(Math.ceil(Math.min(this.slots, this.sizes.sparse) / CLUSTERS_PER_PAIR));
-    return this.bits;
-  }
-
-  dense(): DenseReferences {
-    const length = Math.min(this.slots, this.sizes.dense);
+  references(density: Density, length: number): References {
+    if (density === 'sparse') {
+      this.bits = this.bits?.fill(0) ?? new Int32Array(pairsOf(length));
+      return new SparseReferences(this.loops, this.bits);
+    }
     this.bits = undefined;
-    this.counts = this.counts?.fill(0) ?? new Uint32Array(length);
-    this.roles = this.roles?.fill(0) ?? new Uint8Array(length);
-    return new DenseReferences(this.counts, this.roles);
+    const width = density === 'wide' ? 4 : 1;
+    if (this.counts?.BYTES_PER_ELEMENT !== width || !this.roles) {
+      const { map } = this.loops;
+      const used = pairsOf(length) * 8;
+      const spare = map.byteLength - used >= length * (width + 1);
+      const buffer = spare ? map.buffer : new ArrayBuffer(length * (width + 1));
+      const at = spare ? map.byteOffset + used : 0;
+      this.counts = width === 4 ? new Uint32Array(buffer, at, length) : new Uint8Array(buffer, at, length);
+      this.roles = new Uint8Array(buffer, at + length * width, length);
+    }
+    return new DenseReferences(this.counts.fill(0), this.roles.fill(0));
   }
+}
+
+function pairsOf(clusters: number): number {
+  return Math.ceil(clusters / CLUSTERS_PER_PAIR);
 }
 
 function mark({ tally, findings }: CheckContext) {

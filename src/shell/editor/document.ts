@@ -8,21 +8,19 @@ import { ENGINE_DIED, plainError } from '../../protocol/imageClient';
 import type { EngineClient } from '../../worker/client';
 import type { ImageSession } from '../../worker/client/imageSession';
 import { isCancelled, isEngineDeath, wireErrorOf } from '../errors';
+import { Deaths, MAX_DEATHS } from '../deaths';
 import { DisposableStore } from '../lifecycle';
 import { literalGlob } from '../text/globs';
 
 export type DocumentState =
   | { readonly kind: 'opening' }
   | { readonly kind: 'open'; readonly session: ImageSession; readonly chain: Chain }
-  | { readonly kind: 'failed'; readonly error: WireError };
+  /** `retried`: it is looked at again when the file changes. */
+  | { readonly kind: 'failed'; readonly error: WireError; readonly retried: boolean };
 
 export interface ImageChange {
   readonly changedFields: readonly string[];
 }
-
-/** An image that takes the worker down this often in a minute is not opened again by itself. */
-const MAX_DEATHS = 3;
-const DEATHS_WITHIN_MS = 60_000;
 
 /**
  * An image that is open in one or several editors: the session in the worker behind them and what is to happen when that ends. Always
@@ -43,7 +41,7 @@ export class ImageDocument implements vscode.CustomDocument {
   private current: DocumentState = { kind: 'opening' };
   /** Told apart from later ones, so that an opening that was overtaken leaves no trace. */
   private attempt = 0;
-  private deaths: number[] = [];
+  private readonly deaths = new Deaths();
   private retryWatcher: vscode.FileSystemWatcher | undefined;
 
   constructor(uri: vscode.Uri, engine: EngineClient) {
@@ -98,7 +96,7 @@ export class ImageDocument implements vscode.CustomDocument {
         // A death is told by the engine's event too, which decides what follows.
         return;
       }
-      state = { kind: 'failed', error: wireErrorOf(error) };
+      state = { kind: 'failed', error: wireErrorOf(error), retried: this.uri.scheme === 'file' };
     }
     if (attempt !== this.attempt || this.life.signal.aborted) {
       closeSession(state);
@@ -106,7 +104,7 @@ export class ImageDocument implements vscode.CustomDocument {
     }
     if (state.kind === 'open') {
       state.session.onDidChange(({ links, changedFields }) => this.noteChange(links, changedFields));
-    } else {
+    } else if (state.kind === 'failed' && state.retried) {
       this.retryWhenChanged();
     }
     this.become(state);
@@ -153,13 +151,15 @@ export class ImageDocument implements vscode.CustomDocument {
     if (this.current.kind === 'failed') {
       return;
     }
-    const now = Date.now();
-    this.deaths = [...this.deaths.filter((time) => now - time < DEATHS_WITHIN_MS), now];
-    if (this.deaths.length >= MAX_DEATHS) {
+    if (this.deaths.add()) {
       this.attempt += 1;
       this.release();
       const message = `The engine ended ${MAX_DEATHS} times while this image was open: ${reason}`;
-      this.become({ kind: 'failed', error: plainError(ENGINE_DIED, message, 'Close it and open it again to try once more.').wire });
+      this.become({
+        kind: 'failed',
+        error: plainError(ENGINE_DIED, message, 'Close it and open it again to try once more.').wire,
+        retried: false,
+      });
     } else if (this.current.kind === 'open') {
       this.become(this.current);
     } else {
@@ -174,9 +174,6 @@ export class ImageDocument implements vscode.CustomDocument {
 
   /** What could not be opened may be repaired, finished, or put where it belongs. */
   private retryWhenChanged(): void {
-    if (this.uri.scheme !== 'file') {
-      return;
-    }
     const pattern = new vscode.RelativePattern(vscode.Uri.file(path.dirname(this.path)), literalGlob(path.basename(this.path)));
     this.retryWatcher = vscode.workspace.createFileSystemWatcher(pattern);
     this.retryWatcher.onDidChange(() => void this.reopen());

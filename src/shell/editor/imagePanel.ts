@@ -128,7 +128,7 @@ export class ImagePanel implements Disposable {
         break;
       case 'failed':
         this.shows = 'nothing';
-        this.load('failure', () => this.failureHtml(state.error));
+        this.load('failure', () => this.failureHtml(state.error, state.retried));
         break;
     }
   }
@@ -155,12 +155,12 @@ export class ImagePanel implements Disposable {
     });
   }
 
-  private failureHtml({ message, remedy }: WireError): string {
+  private failureHtml({ message, remedy }: WireError, retried: boolean): string {
     return failurePage({
       title: path.basename(this.document.path),
       message,
       remedy,
-      retried: this.document.uri.scheme === 'file',
+      retried,
     });
   }
 

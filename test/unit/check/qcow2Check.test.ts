@@ -8,7 +8,7 @@ import { damage, randomImage, type DamagedImage } from './randomQcow2';
 import { referenceCheck, type ReferenceCounts } from './reference';
 
 const OPTIONS: Qcow2CheckOptions = { deep: false, maxFindings: 1000 };
-const TINY_WINDOWS = { sparse: 64, dense: 32 };
+const TINY_WINDOWS = { sparse: 64, compact: 32, wide: 32 };
 
 async function check(file: Uint8Array, options: Partial<Qcow2CheckOptions> = {}): Promise<CheckResult> {
   const source = new SparseSource([{ hostOffset: 0, bytes: file }], file.length);

@@ -1,4 +1,4 @@
-import type { EngineError} from '../../errors';
+import type { EngineError } from '../../errors';
 import { invalidFormat, unsupported } from '../../errors';
 import { Decoded } from '../../layout/codec';
 import { readAvailable, type ByteSource } from '../../io/source';
