@@ -56,7 +56,7 @@ export class QemuChainStatus {
     if (status.length === 0 || (status.flags & STATUS.allocated) !== 0) {
       return status;
     }
-    let eof = (status.flags & STATUS.eof) !== 0 ? offset + status.length : -1;
+    const eof = (status.flags & STATUS.eof) !== 0 ? offset + status.length : -1;
     for (let depth = 1; depth < this.nodes.length; depth++) {
       const bytes = status.length;
       status = this.nodes[depth]!.status(offset, bytes, this.nodes[depth + 1] ?? null);
@@ -68,9 +68,6 @@ export class QemuChainStatus {
       if ((status.flags & STATUS.allocated) !== 0) {
         status = { flags: status.flags & ~STATUS.eof, length: status.length };
         break;
-      }
-      if ((status.flags & STATUS.eof) !== 0) {
-        eof = offset + status.length;
       }
     }
     return offset + status.length === eof ? { flags: status.flags | STATUS.eof, length: status.length } : status;
