@@ -32,6 +32,7 @@ import { History } from './state/history';
 import { restored, START, TABS, type Kept } from './state/kept';
 import { Loader } from './state/loader';
 import { describePlace, naturalTab, sameView, viewOf } from './state/places';
+import { StateSaver } from './state/state-saver';
 import './tables/tables-tab';
 import type { RowTarget } from './tables/tables-tab';
 import { appStyles } from './app.styles';
@@ -101,7 +102,7 @@ export class ChainscopeApp extends LitElement implements HostEvents {
 
   private readonly overview = new Loader<Overview>(this);
   private readonly history = new History<Visit>();
-  private saveTimer: ReturnType<typeof setTimeout> | null = null;
+  private readonly saver = new StateSaver<Kept>((kept) => this.host.saveState(kept));
 
   static override styles = [base, appStyles];
 
@@ -381,10 +382,7 @@ export class ChainscopeApp extends LitElement implements HostEvents {
 
   private keep(change: Partial<Kept>): void {
     this.kept = { ...this.kept, ...change };
-    this.saveTimer ??= setTimeout(() => {
-      this.saveTimer = null;
-      this.host.saveState(this.kept);
-    }, 200);
+    this.saver.keep(this.kept);
   }
 
   private announce(text: string): void {
