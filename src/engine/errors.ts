@@ -10,7 +10,10 @@ export type ErrorCode =
   | 'file.notAccessible'
   | 'file.notRegular'
   | 'file.io'
+  | 'file.full'
   | 'file.locked'
+  | 'network.failed'
+  | 'network.changed'
   | 'format.unknown'
   | 'format.unsupported'
   | 'format.invalid'
@@ -18,8 +21,12 @@ export type ErrorCode =
   | 'chain.refused'
   | 'data.undecodable'
   | 'data.encrypted'
+  | 'data.passphrase'
+  | 'image.corrupt'
   | 'address.invalid'
-  | 'request.invalid';
+  | 'request.invalid'
+  | 'request.readOnly'
+  | 'request.unsupported';
 
 /** Where in a file something was found. */
 export interface ErrorPlace {
@@ -64,6 +71,14 @@ export function fileError(file: string, doing: string, cause: unknown): EngineEr
     case 'EACCES':
     case 'EPERM':
       return new EngineError('file.notAccessible', `Could not open '${file}': Permission denied`, { file }, cause);
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new EngineError(
+        'file.full',
+        `${doing} '${file}' failed: No space left on device`,
+        { file, remedy: 'Make room on its file system.' },
+        cause,
+      );
     default:
       return new EngineError('file.io', `${doing} '${file}' failed: ${code ?? String(cause)}`, { file }, cause);
   }
