@@ -42,9 +42,9 @@ export function runForMemory(command: string, args: readonly string[]): Promise<
 function residentPeak(pid: number | undefined): number {
   try {
     const status = fs.readFileSync(`/proc/${pid ?? 'none'}/status`, 'utf8');
-    return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? NaN) / 1024;
+    return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? 0) / 1024;
   } catch {
-    // The process has ended between the tick and the read; the last value stands.
+    // The process has ended between the tick and the read (just before, its status has no such line); the last value stands.
     return 0;
   }
 }
