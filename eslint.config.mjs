@@ -48,7 +48,7 @@ function layer({ files, ignores = [], refuse }) {
 }
 
 export default defineConfig(
-  globalIgnores(['dist/', 'node_modules/', 'test-results/', '.vscode-test/', '.sample/']),
+  globalIgnores(['dist/', 'node_modules/', 'test-results/', '.vscode-test/', '.sample/', '.guest/']),
   tseslint.configs.strictTypeChecked,
   tseslint.configs.stylisticTypeChecked,
   {

@@ -18,6 +18,11 @@ export default defineConfig({
         extends: true,
         test: { name: 'interop', include: ['test/interop/**/*.test.ts'], testTimeout: 180_000, hookTimeout: 180_000 },
       },
+      {
+        // A real Linux on an emulated machine whose disk is ours: ten seconds a boot.
+        extends: true,
+        test: { name: 'guest', include: ['test/guest/**/*.test.ts'], testTimeout: 300_000, hookTimeout: 180_000, fileParallelism: false },
+      },
     ],
   },
 });

@@ -8,7 +8,7 @@ import { installSystemTools } from './setup/systemTools.mjs';
 
 await command(async () => {
   await installDependencies(say);
-  await installSystemTools({ oracles: true, browser: true }, say);
+  await installSystemTools({ oracles: true, browser: true, guest: false }, say);
   say('Building');
   await build({ tests: true });
   const { code } = await run(NODE, ['--enable-source-maps', 'dist/test/bench/main.mjs', ...process.argv.slice(2)], { cwd: ROOT });

@@ -8,7 +8,7 @@ import { installSystemTools } from './setup/systemTools.mjs';
 
 await command(async () => {
   await installDependencies(say);
-  await installSystemTools({ oracles: false, browser: true }, say);
+  await installSystemTools({ oracles: false, browser: true, guest: false }, say);
   say('Building');
   await build({ tests: true });
   const { code } = await run(NODE, ['--enable-source-maps', 'dist/test/e2e/screenshots.js', ...process.argv.slice(2)]);

@@ -1,7 +1,7 @@
 /**
  * `npm test`: installs what is missing, checks the sources, builds, and runs every suite. The last line is `N passed, N failed` over all.
  *
- *   --only a,b     only these: format, lint, types, build, unit, interop, host, e2e
+ *   --only a,b     only these: format, lint, types, build, unit, interop, guest, host, e2e
  *   --grep TEXT    in the suites, only tests whose title contains this
  */
 import { mkdir, rm } from 'node:fs/promises';
@@ -12,6 +12,7 @@ import { run } from './run/processes.mjs';
 import { say } from './run/say.mjs';
 import { requireNode } from './setup/build.mjs';
 import { installDependencies } from './setup/dependencies.mjs';
+import { installGuest } from './setup/guest.mjs';
 import { installSystemTools } from './setup/systemTools.mjs';
 import { judge, mochaCounts, vitestCounts } from './suites/results.mjs';
 
@@ -26,6 +27,7 @@ const MINUTE = 60_000;
  * @property {boolean} [built] runs what the build made
  * @property {boolean} [oracles] needs the real tools
  * @property {boolean} [browser] needs Chromium
+ * @property {boolean} [guest] needs an emulator and a small Linux for it
  */
 
 /** @type {Record<string, Stage>} */
@@ -36,6 +38,7 @@ const STAGES = {
   build: { command: ['esbuild.mjs'], limit: 5 * MINUTE },
   unit: { command: vitest('unit'), limit: 10 * MINUTE, counts: vitestCounts },
   interop: { command: vitest('interop'), limit: 20 * MINUTE, counts: vitestCounts, built: true, oracles: true },
+  guest: { command: vitest('guest'), limit: 10 * MINUTE, counts: vitestCounts, built: true, oracles: true, guest: true },
   host: { command: ['scripts/suites/host.mjs'], limit: 10 * MINUTE, counts: mochaCounts, built: true, browser: true, oracles: true },
   e2e: {
     command: ['--enable-source-maps', 'dist/test/e2e/index.js'],
@@ -74,10 +77,11 @@ async function main() {
   const chosen = choose(options.only);
   requireNode();
   await installDependencies(say);
-  await installSystemTools(
-    { oracles: chosen.some(([, stage]) => stage.oracles === true), browser: chosen.some(([, stage]) => stage.browser === true) },
-    say,
-  );
+  const need = (/** @type {'oracles' | 'browser' | 'guest'} */ what) => chosen.some(([, stage]) => stage[what] === true);
+  await installSystemTools({ oracles: need('oracles'), browser: need('browser'), guest: need('guest') }, say);
+  if (need('guest')) {
+    await installGuest(say);
+  }
   await rm(RESULTS, { recursive: true, force: true });
   await mkdir(RESULTS, { recursive: true });
 

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { run } from '../run/processes.mjs';
 import { findChromium } from '../vscode/chromium.mjs';
@@ -17,6 +18,15 @@ const ORACLES = [
   { name: 'nbdkit', present: () => present('nbdkit'), debian: 'nbdkit' },
 ];
 
+/** For a guest: the emulator, and what its disk's first content is made from. */
+const EMULATOR = [
+  { name: 'qemu-system-x86_64', present: () => present('qemu-system-x86_64'), debian: 'qemu-system-x86' },
+  // Debian's other busybox needs libraries, which the guest does not have.
+  { name: 'busybox, statically linked', present: () => existsSync('/usr/share/doc/busybox-static'), debian: 'busybox-static' },
+  { name: 'cpio', present: () => present('cpio'), debian: 'cpio' },
+  { name: 'mkfs.ext4', present: () => present('mkfs.ext4', 'fsck.ext4'), debian: 'e2fsprogs' },
+];
+
 const BROWSER = { name: 'Chromium', present: () => findChromium() !== undefined, debian: 'chromium' };
 
 /** What installs everything on other systems; said, never run. */
@@ -34,13 +44,13 @@ const ELSEWHERE = /** @type {const} */ ({
  * Makes sure that the tools which the chosen suites need are on this machine. Debian and Ubuntu as root install them; elsewhere the error
  * names the command.
  *
- * @param {{ oracles: boolean, browser: boolean }} needed
+ * @param {{ oracles: boolean, browser: boolean, guest: boolean }} needed
  * @param {(step: string) => void} say
  * @throws {Error}
  */
-export async function installSystemTools({ oracles, browser }, say) {
+export async function installSystemTools({ oracles, browser, guest }, say) {
   /** @type {SystemTool[]} */
-  const wanted = [...(oracles ? ORACLES : []), ...(browser ? [BROWSER] : [])];
+  const wanted = [...(oracles ? ORACLES : []), ...(browser ? [BROWSER] : []), ...(guest ? EMULATOR : [])];
   const missing = wanted.filter((tool) => !tool.present());
   if (missing.length === 0) {
     return;
