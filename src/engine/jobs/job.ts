@@ -1,0 +1,377 @@
+import type { JobHold, JobInfo, JobOutcome, JobStatus, JobType, JobVerb, OnError } from '../../protocol/jobs';
+import { cancelled, EngineError, invalidRequest, isCancelled } from '../errors';
+import { SYSTEM_CLOCK, type JobClock } from './clock';
+import { Rate } from './rate';
+import { SpeedLimit } from './speedLimit';
+import { hasEnded, mayBeTold, mayFollow } from './states';
+
+/** A job as it is now; `error` is what was thrown. */
+export type JobView = Omit<JobInfo, 'error'> & { readonly error: unknown };
+
+/** What a job does, in QEMU's phases. */
+export interface JobWork {
+  /**
+   * Copies until all is done, in pieces, with `JobContext.checkpoint` before each. What it throws ends the job; after a cancel it throws
+   * `cancelled`, or returns when it can still end well.
+   */
+  run(context: JobContext): Promise<void>;
+  /** Makes the result take effect, when the work has ended well: the backing link, the pivot. An error here fails the job. */
+  finalize?(): Promise<void>;
+  /** Undoes what must not stay after a failure or a cancel; what was copied stays. */
+  abort?(): Promise<void>;
+  /** Gives up what the job held, however it ended. */
+  release?(): Promise<void>;
+}
+
+/** The job as its work sees it. */
+export interface JobContext {
+  /** Aborted when the job is cancelled. */
+  readonly signal: AbortSignal;
+  /**
+   * Between two pieces: waits while the job is paused, held back, or over its speed.
+   * @throws EngineError `cancelled`
+   */
+  checkpoint(): Promise<void>;
+  /** `bytes` more of the total are done; `copied` of them count against the speed (all when left out). */
+  advance(bytes: number, copied?: number): void;
+  /** Bytes in all, as known now. */
+  setTotal(bytes: number): void;
+  /**
+   * What to do about an I/O error. Throws it again, or returns whether to try the piece again (after somebody resumed the job) or leave it.
+   * @throws EngineError
+   */
+  onError(error: unknown): Promise<'retry' | 'ignore'>;
+  /** The job has caught up and waits to be completed (or cancelled). Between two checks of `isCompleting` the work goes on catching up. */
+  becomeReady(): void;
+  readonly isCompleting: boolean;
+  /** Resolves when somebody tells the job something, or after `ms` milliseconds. */
+  idle(ms: number): Promise<void>;
+}
+
+/** Holds a job back while others need the disk. */
+export interface JobPacer {
+  /** Why nothing may be copied now; null when it may. */
+  hold(): JobHold | null;
+  /** Calls back whenever `hold` may have changed. The returned function ends that. */
+  onChange(listener: () => void): () => void;
+}
+
+export interface JobOptions {
+  readonly id: string;
+  readonly type: JobType;
+  readonly work: JobWork;
+  /** Bytes per second; 0, the default, is no limit. */
+  readonly speed?: number | undefined;
+  readonly onError?: OnError | undefined;
+  /** Default true: what the job prepared takes effect without being told. */
+  readonly autoFinalize?: boolean | undefined;
+  /** Default true: the job is forgotten as soon as it has concluded. */
+  readonly autoDismiss?: boolean | undefined;
+  readonly pacer?: JobPacer | undefined;
+  readonly clock?: JobClock | undefined;
+}
+
+/** A long operation on block nodes, with QEMU's states and verbs (qapi/job.json). Created, then `start`ed once. */
+export class Job {
+  readonly id: string;
+  readonly type: JobType;
+  private readonly options: JobOptions;
+  private readonly clock: JobClock;
+  private readonly limit: SpeedLimit;
+  private readonly rate = new Rate();
+  private readonly abort = new AbortController();
+  private readonly listeners = new Set<(job: JobView) => void>();
+  private readonly waiters = new Set<() => void>();
+  private state: JobStatus = 'created';
+  private done = 0;
+  private total = 0;
+  private hold: JobHold | null = null;
+  private error: unknown = null;
+  private outcome: JobOutcome | null = null;
+  /** Told by a person, or by an error under the policy `stop`. */
+  private pauseWanted = false;
+  private completing = false;
+  private finalizeWanted: boolean;
+  private ending: Promise<JobOutcome> | null = null;
+
+  constructor(options: JobOptions) {
+    this.id = options.id;
+    this.type = options.type;
+    this.options = options;
+    this.clock = options.clock ?? SYSTEM_CLOCK;
+    this.limit = new SpeedLimit(options.speed ?? 0);
+    this.finalizeWanted = options.autoFinalize ?? true;
+  }
+
+  get status(): JobStatus {
+    return this.state;
+  }
+
+  get info(): JobView {
+    return {
+      id: this.id,
+      type: this.type,
+      status: this.state,
+      currentProgress: this.done,
+      totalProgress: Math.max(this.total, this.done),
+      rate: this.state === 'running' || this.state === 'ready' ? this.rate.at(this.clock.now(), this.done) : 0,
+      speed: this.limit.speed,
+      hold: this.hold,
+      error: this.error,
+      outcome: this.outcome,
+      autoFinalize: this.options.autoFinalize ?? true,
+      autoDismiss: this.options.autoDismiss ?? true,
+    };
+  }
+
+  /** Calls back after every change of state or hold; progress is asked for. The returned function ends that. */
+  onDidChange(listener: (job: JobView) => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  /** Starts the work. The promise never rejects: how it ended, and `info.error` why. */
+  start(): Promise<JobOutcome> {
+    this.ending ??= this.live();
+    return this.ending;
+  }
+
+  pause(): void {
+    this.require('pause');
+    this.pauseWanted = true;
+    this.wake();
+  }
+
+  resume(): void {
+    this.require('resume');
+    this.pauseWanted = false;
+    this.wake();
+  }
+
+  /** What was copied stays; the image is as if the job had only copied that much. */
+  cancel(): void {
+    this.require('cancel');
+    this.abort.abort();
+    this.wake();
+  }
+
+  /** Ends a job that is ready, with its result taking effect. */
+  complete(): void {
+    this.require('complete');
+    this.completing = true;
+    this.wake();
+  }
+
+  finalize(): void {
+    this.require('finalize');
+    this.finalizeWanted = true;
+    this.wake();
+  }
+
+  dismiss(): void {
+    this.require('dismiss');
+    this.become('null');
+  }
+
+  /** @param speed bytes per second; 0 for no limit */
+  setSpeed(speed: number): void {
+    this.require('set-speed');
+    if (!Number.isSafeInteger(speed) || speed < 0) {
+      throw invalidRequest(`A speed of ${speed} bytes per second makes no sense.`);
+    }
+    this.limit.set(speed);
+    this.wake();
+    this.tell();
+  }
+
+  private async live(): Promise<JobOutcome> {
+    const { work } = this.options;
+    const stopListening = this.options.pacer?.onChange(() => this.wake());
+    try {
+      this.become('running');
+      await work.run(this.context());
+      this.throwIfCancelled();
+      await (this.error === null ? this.takeEffect() : this.fail(this.error));
+    } catch (error) {
+      await this.fail(error);
+    }
+    stopListening?.();
+    try {
+      await work.release?.();
+    } catch (error) {
+      this.error ??= error;
+      this.outcome = 'failed';
+    }
+    this.become('concluded');
+    if (this.options.autoDismiss ?? true) {
+      this.become('null');
+    }
+    return this.outcome ?? 'failed';
+  }
+
+  private async takeEffect(): Promise<void> {
+    this.become('waiting');
+    this.become('pending');
+    await this.until(() => this.finalizeWanted);
+    await this.options.work.finalize?.();
+    this.outcome = 'completed';
+  }
+
+  private async fail(error: unknown): Promise<void> {
+    const wasCancelled = this.abort.signal.aborted && isCancelled(error);
+    this.outcome = wasCancelled ? 'cancelled' : 'failed';
+    if (!wasCancelled) {
+      this.error = error;
+    }
+    if (this.state === 'paused' || this.state === 'standby') {
+      this.become(this.state === 'paused' ? 'running' : 'ready');
+    }
+    this.become('aborting');
+    try {
+      await this.options.work.abort?.();
+    } catch (failure) {
+      this.error ??= failure;
+      this.outcome = 'failed';
+    }
+  }
+
+  private context(): JobContext {
+    const isCompleting = () => this.completing;
+    return {
+      signal: this.abort.signal,
+      checkpoint: () => this.checkpoint(),
+      advance: (bytes, copied = bytes) => {
+        this.done += bytes;
+        this.limit.use(copied);
+        this.rate.note(this.clock.now(), this.done);
+      },
+      setTotal: (bytes) => {
+        this.total = bytes;
+      },
+      onError: (error) => this.decide(error),
+      becomeReady: () => {
+        if (this.state === 'running') {
+          this.become('ready');
+        }
+      },
+      get isCompleting() {
+        return isCompleting();
+      },
+      idle: (ms) => this.sleep(ms),
+    };
+  }
+
+  private async checkpoint(): Promise<void> {
+    for (;;) {
+      this.throwIfCancelled();
+      if (this.pauseWanted) {
+        await this.stayPaused();
+        continue;
+      }
+      const hold = this.options.pacer?.hold() ?? null;
+      const delay = hold === null ? this.limit.delay(this.clock.now()) : Infinity;
+      this.holdBack(hold ?? (delay > 0 ? 'speed' : null));
+      if (delay === 0) {
+        return;
+      }
+      await this.sleep(delay);
+    }
+  }
+
+  private async stayPaused(): Promise<void> {
+    const before = this.state;
+    this.rate.clear();
+    this.become(before === 'ready' ? 'standby' : 'paused');
+    await this.until(() => !this.pauseWanted);
+    this.become(before);
+  }
+
+  private async decide(error: unknown): Promise<'retry' | 'ignore'> {
+    if (isCancelled(error)) {
+      throw error;
+    }
+    const policy = this.options.onError ?? 'report';
+    const full = error instanceof EngineError && error.code === 'file.full';
+    if (policy === 'report' || (policy === 'enospc' && !full)) {
+      throw error;
+    }
+    this.error = error;
+    if (policy === 'ignore') {
+      this.tell();
+      return 'ignore';
+    }
+    this.pauseWanted = true;
+    await this.stayPaused();
+    this.error = null;
+    return 'retry';
+  }
+
+  /** @throws EngineError `cancelled` */
+  private async until(condition: () => boolean): Promise<void> {
+    for (;;) {
+      this.throwIfCancelled();
+      if (condition()) {
+        return;
+      }
+      await this.sleep(Infinity);
+    }
+  }
+
+  private throwIfCancelled(): void {
+    if (this.abort.signal.aborted) {
+      throw cancelled();
+    }
+  }
+
+  private sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const end = () => {
+        this.waiters.delete(end);
+        stop?.();
+        resolve();
+      };
+      const stop = ms === Infinity ? null : this.clock.after(ms, end);
+      this.waiters.add(end);
+    });
+  }
+
+  private wake(): void {
+    for (const end of [...this.waiters]) {
+      end();
+    }
+  }
+
+  private holdBack(hold: JobHold | null): void {
+    if (this.hold !== hold) {
+      this.hold = hold;
+      // A speed limit holds many times a second; nobody wants to hear of each.
+      if (hold !== 'speed') {
+        this.tell();
+      }
+    }
+  }
+
+  private require(verb: JobVerb): void {
+    if (!mayBeTold(this.state, verb)) {
+      throw invalidRequest(`Job '${this.id}' in state '${this.state}' cannot accept command verb '${verb}'`);
+    }
+  }
+
+  private become(status: JobStatus): void {
+    if (!mayFollow(this.state, status)) {
+      throw new RangeError(`job state ${this.state} is not followed by ${status}`);
+    }
+    this.state = status;
+    if (hasEnded(status) || status === 'aborting') {
+      this.hold = null;
+    }
+    this.tell();
+  }
+
+  private tell(): void {
+    const { info } = this;
+    for (const listener of [...this.listeners]) {
+      listener(info);
+    }
+  }
+}
