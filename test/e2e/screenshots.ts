@@ -1,5 +1,8 @@
+import { rmSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ROOT, temporaryFolder } from '../../scripts/run/paths.mjs';
+import { ROOT } from '../../scripts/run/paths.mjs';
 import { writeSampleImages } from '../../scripts/setup/sample.mjs';
 import { launchChromium } from '../../scripts/vscode/browser.mjs';
 import { IMAGE_TABS, ImageEditor } from '../harness/imageEditor';
@@ -27,7 +30,7 @@ void main().then(
 async function main(): Promise<void> {
   const folder = option('--folder');
   const image = option('--image') ?? 'web-server-staging.qcow2';
-  const workspace = folder ?? join(await temporaryFolder('screenshots'), 'images');
+  const workspace = folder ?? (await shownFolder());
   if (folder === undefined) {
     await writeSampleImages(workspace);
   }
@@ -42,6 +45,14 @@ async function main(): Promise<void> {
   await takeGallery(window, image);
   await browser.close();
   await server.stop();
+}
+
+/** The path stands in the pictures: one that is the same each time and looks like somebody's. It must not be there yet. */
+async function shownFolder(): Promise<string> {
+  const home = join(tmpdir(), 'vm');
+  await mkdir(home);
+  process.once('exit', () => rmSync(home, { recursive: true, force: true }));
+  return join(home, 'images');
 }
 
 async function takeForReadme(window: VsCodeWindow): Promise<void> {
