@@ -6,7 +6,7 @@ import { protocolOf } from '../engine/gate/filename';
 import { followGate, type Follow } from '../engine/gate/policies';
 import { requireOpenableLayer } from '../engine/info/opening';
 import { FileSource } from '../engine/io/file';
-import { acquireReaderLocks, type ReaderLock } from '../engine/io/readerLocks';
+import { acquireLocks, type ImageLock } from '../engine/io/imageLocks';
 import { warn, type Context } from './commandLine';
 import { CommandError } from './errors';
 import type { ImageArgument } from './imageArguments';
@@ -55,7 +55,7 @@ export function fileNameFor({ fileName }: ImageArgument): string {
 
 /** Locks the files of layers as QEMU's readers do. @throws EngineError `file.locked` */
 export function lockForReading(layers: readonly Layer[]): void {
-  acquireReaderLocks(layers.flatMap(locksOf));
+  acquireLocks(layers.flatMap(locksOf));
 }
 
 /** The name of the file that a layer's data lies in, as qemu-img shows it. */
@@ -73,8 +73,8 @@ function requireFollowed(link: ChainLink, follow: Follow, context: Context): voi
   }
 }
 
-function locksOf({ source, detail }: Layer): ReaderLock[] {
-  const locks: ReaderLock[] = [];
+function locksOf({ source, detail }: Layer): ImageLock[] {
+  const locks: ImageLock[] = [];
   if (source instanceof FileSource) {
     locks.push({ file: source, role: detail.format === 'raw' ? 'raw' : 'metadata' });
   }

@@ -10,7 +10,7 @@ import { EngineError } from '../../src/engine/errors';
 import { followGate } from '../../src/engine/gate/policies';
 import { FileSource } from '../../src/engine/io/file';
 import { LockTable, usageOf } from '../../src/engine/io/locks';
-import { acquireReaderLocks, type ReaderRole } from '../../src/engine/io/readerLocks';
+import { acquireLocks, type LockRole } from '../../src/engine/io/imageLocks';
 import { makeWithQemuImg, qemuImg, runTool, temporaryFolder } from './tools';
 
 /* Locks beside those of real QEMU processes: what we see of theirs, and what they see of ours. */
@@ -111,7 +111,7 @@ describe('who uses an image', () => {
 
   test('our own locks are not a use, also beside those of another', async () => {
     const source = opened('base.qcow2');
-    acquireReaderLocks([{ file: source, role: 'metadata' }]);
+    acquireLocks([{ file: source, role: 'metadata' }]);
     expect(usageOf(opened('base.qcow2'))).toMatchObject({ inUse: false });
     const pid = await qemuIo('-r', at('base.qcow2'));
     expect(usageOf(opened('base.qcow2')).holders).toEqual([{ pid, command: 'qemu-io' }]);
@@ -129,7 +129,7 @@ describe('who uses an image', () => {
 });
 
 describe('reading as QEMU reads', () => {
-  const roles: readonly (readonly [name: string, role: ReaderRole])[] = [
+  const roles: readonly (readonly [name: string, role: LockRole])[] = [
     ['base.qcow2', 'metadata'],
     ['disk.raw', 'raw'],
     ['external.data', 'data-file'],
@@ -138,7 +138,7 @@ describe('reading as QEMU reads', () => {
   test('is refused while another writes, in QEMU’s words and with who it is', async () => {
     const pid = await qemuIo(at('base.qcow2'));
     const theirs = await qemuImg(['info', 'base.qcow2'], { cwd: folder.path });
-    const refusal = codeAndMessage(() => acquireReaderLocks([{ file: opened('base.qcow2'), role: 'metadata' }]));
+    const refusal = codeAndMessage(() => acquireLocks([{ file: opened('base.qcow2'), role: 'metadata' }]));
     expect(refusal?.code).toBe('file.locked');
     const [question, who] = refusal?.remedy?.split('\n') ?? [];
     expect(theirs.stderr).toBe(`qemu-img: ${refusal?.message}\n${question}\n`);
@@ -148,13 +148,13 @@ describe('reading as QEMU reads', () => {
   test('a raw image may be read while another writes, as QEMU has it', async () => {
     await qemuIo('-f', 'raw', at('disk.raw'));
     expect((await qemuImg(['map', '-f', 'raw', at('disk.raw')])).code).toBe(0);
-    expect(codeAndMessage(() => acquireReaderLocks([{ file: opened('disk.raw'), role: 'raw' }]))).toBeNull();
+    expect(codeAndMessage(() => acquireLocks([{ file: opened('disk.raw'), role: 'raw' }]))).toBeNull();
   });
 
   test('readers share', async () => {
     await qemuIo('-r', at('base.qcow2'));
     const readers = [1, 2].map(() => ({ file: opened('base.qcow2'), role: 'metadata' as const }));
-    expect(codeAndMessage(() => acquireReaderLocks(readers))).toBeNull();
+    expect(codeAndMessage(() => acquireLocks(readers))).toBeNull();
   });
 
   test('is refused while another program has the file for itself', () => {
@@ -164,7 +164,7 @@ describe('reading as QEMU reads', () => {
     const alone = openSync(at('disk.raw'), 'r+');
     try {
       expect(native.tryLock(alone, 0, 0)).toBe(true);
-      const refusal = codeAndMessage(() => acquireReaderLocks([{ file: opened('disk.raw'), role: 'raw' }]));
+      const refusal = codeAndMessage(() => acquireLocks([{ file: opened('disk.raw'), role: 'raw' }]));
       expect(refusal).toMatchObject({ code: 'file.locked', message: "Could not open 'disk.raw': Failed to lock byte 100" });
     } finally {
       closeSync(alone);
@@ -173,7 +173,7 @@ describe('reading as QEMU reads', () => {
 
   test('keeps writers out until the file is closed', async () => {
     const source = opened('base.qcow2');
-    acquireReaderLocks([{ file: source, role: 'metadata' }]);
+    acquireLocks([{ file: source, role: 'metadata' }]);
     const write = () => runTool('qemu-io', ['-c', 'write 0 512', at('base.qcow2')]);
     const refused = await write();
     expect(refused.code).toBe(1);
@@ -190,7 +190,7 @@ describe('reading as QEMU reads', () => {
       child.kill('SIGKILL');
       await once(child, 'exit');
     }
-    acquireReaderLocks([{ file: opened(name), role }]);
+    acquireLocks([{ file: opened(name), role }]);
     expect(theirs).not.toEqual([]);
     expect(bytesLocked(name)).toEqual(theirs);
   });

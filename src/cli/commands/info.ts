@@ -5,7 +5,7 @@ import { followGate } from '../../engine/gate/policies';
 import { readChainInfo } from '../../engine/info/backingChain';
 import { probeInfoFormat, readImageInfo, type ImageInfo, type InfoFormat, type InfoOptions } from '../../engine/info/imageInfo';
 import { FileSource } from '../../engine/io/file';
-import { acquireReaderLocks } from '../../engine/io/readerLocks';
+import { acquireLocks } from '../../engine/io/imageLocks';
 import { CommandLine, FOLLOW, FORMAT, OUTPUT, warn, type Context } from '../commandLine';
 import { infoText } from '../infoText';
 import { infoJson } from '../infoJson';
@@ -62,7 +62,7 @@ function openLocked(path: string, name: string, format: InfoFormat | null, force
   try {
     if (!forceShare) {
       const data = format ?? probeInfoFormat(file);
-      acquireReaderLocks([{ file, role: data === 'raw' || data === 'file' ? 'raw' : 'metadata' }]);
+      acquireLocks([{ file, role: data === 'raw' || data === 'file' ? 'raw' : 'metadata' }]);
     }
     return file;
   } catch (error) {
