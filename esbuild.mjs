@@ -16,7 +16,7 @@ const { values: options } = parseArgs({
 });
 
 /** Loaded at run time, when first needed, from the node_modules beside dist/. */
-const NATIVE = ['fs-native-extensions', 'koffi'];
+const NATIVE = ['koffi'];
 
 /** A bundle that awaits at its top level, with what the engine's code expects of a CommonJS one. */
 const MODULE = /** @type {const} */ ({

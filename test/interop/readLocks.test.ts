@@ -2,7 +2,6 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { symlink } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { openChain } from '../../src/engine/block/chain';
@@ -10,6 +9,7 @@ import { EngineError } from '../../src/engine/errors';
 import { followGate } from '../../src/engine/gate/policies';
 import { FileSource } from '../../src/engine/io/file';
 import { LockTable, usageOf } from '../../src/engine/io/locks';
+import { nativeCalls } from '../../src/engine/io/native';
 import { acquireLocks, type LockRole } from '../../src/engine/io/imageLocks';
 import { makeWithQemuImg, qemuImg, runTool, temporaryFolder } from './tools';
 
@@ -158,12 +158,10 @@ describe('reading as QEMU reads', () => {
   });
 
   test('is refused while another program has the file for itself', () => {
-    const native = createRequire(import.meta.url)('fs-native-extensions') as {
-      tryLock(fd: number, offset: number, length: number): boolean;
-    };
     const alone = openSync(at('disk.raw'), 'r+');
     try {
-      expect(native.tryLock(alone, 0, 0)).toBe(true);
+      // F_OFD_SETLK, F_WRLCK, to the end of the file.
+      expect(nativeCalls()?.lock?.(alone, 37, { l_type: 1, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 })).toBe(0);
       const refusal = codeAndMessage(() => acquireLocks([{ file: opened('disk.raw'), role: 'raw' }]));
       expect(refusal).toMatchObject({ code: 'file.locked', message: "Could not open 'disk.raw': Failed to lock byte 100" });
     } finally {

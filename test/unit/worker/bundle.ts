@@ -29,7 +29,7 @@ export async function bundleWorker(): Promise<WorkerBundle> {
     platform: 'node',
     format: 'cjs',
     target: 'node20',
-    external: ['koffi', 'fs-native-extensions'],
+    external: ['koffi'],
     plugins: [watForEsbuild()],
     logLevel: 'error',
   });
