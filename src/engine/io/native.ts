@@ -44,7 +44,7 @@ export function nativeCalls(): NativeCalls | null {
 
 function load(): NativeCalls | undefined {
   try {
-    const koffi = createRequire(__filename)('koffi') as Koffi;
+    const koffi = build(createRequire(__filename));
     const library = koffi.load(null);
     const lseek = library.func('int64_t lseek(int fd, int64_t offset, int whence)');
     const linux = platform() === 'linux';
@@ -61,6 +61,15 @@ function load(): NativeCalls | undefined {
   } catch {
     // An optional native module for another platform; see above.
     return undefined;
+  }
+}
+
+/** The build for this system; the package's own loader looks in many places first, which a command line feels. */
+function build(require: NodeJS.Require): Koffi {
+  try {
+    return require(`@koromix/koffi-${platform()}-${process.arch}`) as Koffi;
+  } catch {
+    return require('koffi') as Koffi;
   }
 }
 
