@@ -1,10 +1,8 @@
-import { Emitter, type Event } from 'vscode-jsonrpc/node';
-
 import type { Chain, ImageFormat } from '../protocol/chain';
-import { describeChain, probeFiles, writeSample, type GateAnswer, type GateQuestion, type OpenParams } from '../protocol/engine';
-import type { CallOptions } from '../protocol/imageClient';
-import { ImageSession } from './client/imageSession';
-import { RunningWorker } from './client/runningWorker';
+import type { GateAnswer, GateQuestion, OpenParams } from '../protocol/engine';
+import { plainError, type CallOptions } from '../protocol/imageClient';
+import type { ImageSession } from './client/imageSession';
+import type { StartedEngine } from './client/startedEngine';
 
 export interface EngineClientOptions {
   /** Path of the worker's bundle (`dist/worker.js`). */
@@ -15,22 +13,20 @@ export interface EngineClientOptions {
   readonly onOutput?: (text: string) => void;
 }
 
-/** When it died this often in so many milliseconds, images are opened again only when somebody asks for them: one of them may kill it. */
-const MAX_DEATHS = 3;
-const DEATHS_WITHIN_MS = 60_000;
+type DeathListener = (death: { readonly reason: string }) => void;
 
 /**
  * The engine as its user has it: a worker that is started when something is asked of it, and started anew when it dies. Calls that were
  * under way then reject with `engine.died`; sessions go on in the next worker. Knows nothing of VS Code.
+ *
+ * What talks to a worker is loaded with the first call, since a window that shows no image pays for it otherwise.
  */
 export class EngineClient {
   private readonly options: EngineClientOptions;
-  private readonly died = new Emitter<{ readonly reason: string }>();
-  /** The worker ended by itself. Its sessions are being opened again. */
-  readonly onDidDie: Event<{ readonly reason: string }> = this.died.event;
-  private readonly sessions = new Set<ImageSession>();
-  private running: RunningWorker | null = null;
-  private deaths: number[] = [];
+  private readonly deathListeners = new Set<DeathListener>();
+  private starting: Promise<StartedEngine> | null = null;
+  private started: StartedEngine | null = null;
+  private disposed = false;
 
   constructor(options: EngineClientOptions) {
     this.options = options;
@@ -38,100 +34,63 @@ export class EngineClient {
 
   /** Whether a worker runs at the moment. */
   get isRunning(): boolean {
-    return this.running !== null;
+    return this.started?.isRunning ?? false;
+  }
+
+  /** The worker ended by itself. Its sessions are being opened again. */
+  onDidDie(listener: DeathListener): { dispose(): void } {
+    this.deathListeners.add(listener);
+    return { dispose: () => void this.deathListeners.delete(listener) };
   }
 
   /** Opens an image. @throws CallError when its file does not open */
   async openSession(params: OpenParams, signal?: AbortSignal): Promise<ImageSession> {
-    const session = new ImageSession(
-      params,
-      () => this.worker(),
-      (closed) => this.sessions.delete(closed),
-    );
-    this.sessions.add(session);
-    try {
-      await session.open(this.worker(), signal);
-    } catch (error) {
-      session.close();
-      throw error;
-    }
-    return session;
+    return (await this.start()).openSession(params, signal);
   }
 
   /** Describes a chain without keeping anything open. @throws CallError */
   async describeChain(params: OpenParams, options: CallOptions = {}): Promise<Chain> {
-    return this.worker().request(describeChain, () => params, options);
+    return (await this.start()).describeChain(params, options);
   }
 
   /** Which of these files are images, by their first bytes; null for those that are none, or cannot be read. @throws CallError */
   async probeFiles(paths: readonly string[], options: CallOptions = {}): Promise<readonly (ImageFormat | null)[]> {
-    const { formats } = await this.worker().request(probeFiles, () => ({ paths }), options);
-    return formats;
+    return (await this.start()).probeFiles(paths, options);
   }
 
   /** Writes the sample images into an empty folder. @throws CallError */
   async writeSample(folder: string, options: CallOptions = {}): Promise<void> {
-    await this.worker().request(writeSample, () => ({ folder }), options);
+    await (await this.start()).writeSample(folder, options);
   }
 
   /** Ends the worker and begins with a new one; sessions are opened again. */
   async restart(): Promise<void> {
-    const { running } = this;
-    this.running = null;
-    await running?.terminate('The engine was restarted.');
-    this.reopen();
+    await this.started?.restart();
   }
 
   /** Ends the worker for good. */
   async dispose(): Promise<void> {
-    for (const session of [...this.sessions]) {
-      session.close();
-    }
-    this.died.dispose();
-    const { running } = this;
-    this.running = null;
-    await running?.terminate('The engine was stopped.');
+    this.disposed = true;
+    this.deathListeners.clear();
+    await this.started?.dispose();
   }
 
-  private worker(): RunningWorker {
-    if (this.running) {
-      return this.running;
+  private start(): Promise<StartedEngine> {
+    this.starting ??= this.load();
+    return this.starting;
+  }
+
+  private async load(): Promise<StartedEngine> {
+    const { StartedEngine } = await import('./client/startedEngine');
+    if (this.disposed) {
+      throw plainError('cancelled', 'The window is closing.');
     }
-    const { workerPath, answerGate, onOutput = () => undefined } = this.options;
-    const worker = new RunningWorker({
-      workerPath,
-      answerGate,
-      onOutput,
-      onImageChanged: ({ session, ...change }) => {
-        for (const candidate of this.sessions) {
-          if (candidate.isKnownAs(worker, session)) {
-            candidate.tellChange(change);
-          }
-        }
-      },
-      onDeath: (reason) => this.survive(worker, reason),
+    this.started = new StartedEngine(this.options);
+    this.started.onDidDie((death) => {
+      for (const listener of [...this.deathListeners]) {
+        listener(death);
+      }
     });
-    this.running = worker;
-    return worker;
-  }
-
-  private survive(worker: RunningWorker, reason: string): void {
-    if (this.running !== worker) {
-      return;
-    }
-    this.running = null;
-    const now = Date.now();
-    this.deaths = [...this.deaths.filter((time) => now - time < DEATHS_WITHIN_MS), now];
-    this.died.fire({ reason });
-    if (this.deaths.length < MAX_DEATHS) {
-      this.reopen();
-    }
-  }
-
-  private reopen(): void {
-    for (const session of this.sessions) {
-      // Who next asks of the session is told why it does not open.
-      session.open().catch(() => undefined);
-    }
+    return this.started;
   }
 }

@@ -9,7 +9,7 @@ import { DisposableStore, type Disposable } from '../lifecycle';
 import { realPathOf } from '../trust/realPath';
 import type { WorkspaceFolders } from '../trust/workspaceFolders';
 import { ImageDocument } from './document';
-import { ImagePanel, type PanelHost } from './imagePanel';
+import type { ImagePanel, PanelHost } from './imagePanel';
 
 /** The same editor twice: VS Code opens some images in it by default, and offers it for others. */
 const DEFAULT_EDITOR = 'chainscope.image';
@@ -80,7 +80,9 @@ export class ImageEditors implements vscode.CustomReadonlyEditorProvider<ImageDo
     return document;
   }
 
-  resolveCustomEditor(document: ImageDocument, webviewPanel: vscode.WebviewPanel): void {
+  async resolveCustomEditor(document: ImageDocument, webviewPanel: vscode.WebviewPanel): Promise<void> {
+    // Most windows show no image; what talks to a page is not loaded before one does.
+    const { ImagePanel } = await import('./imagePanel');
     const panel = new ImagePanel(webviewPanel, document, this.host);
     this.panels.add(panel);
     webviewPanel.onDidDispose(() => {

@@ -1,0 +1,126 @@
+import { Emitter, type Event } from 'vscode-jsonrpc/node';
+
+import type { Chain, ImageFormat } from '../../protocol/chain';
+import { describeChain, probeFiles, writeSample, type OpenParams } from '../../protocol/engine';
+import type { CallOptions } from '../../protocol/imageClient';
+import type { EngineClientOptions } from '../client';
+import { ImageSession } from './imageSession';
+import { RunningWorker } from './runningWorker';
+
+/** When it died this often in so many milliseconds, images are opened again only when somebody asks for them: one of them may kill it. */
+const MAX_DEATHS = 3;
+const DEATHS_WITHIN_MS = 60_000;
+
+/** What stands behind an `EngineClient` that was used: the worker of the moment, and the sessions that outlive it. */
+export class StartedEngine {
+  private readonly options: EngineClientOptions;
+  private readonly died = new Emitter<{ readonly reason: string }>();
+  /** The worker ended by itself. Its sessions are being opened again. */
+  readonly onDidDie: Event<{ readonly reason: string }> = this.died.event;
+  private readonly sessions = new Set<ImageSession>();
+  private running: RunningWorker | null = null;
+  private deaths: number[] = [];
+
+  constructor(options: EngineClientOptions) {
+    this.options = options;
+  }
+
+  /** Whether a worker runs at the moment. */
+  get isRunning(): boolean {
+    return this.running !== null;
+  }
+
+  /** Opens an image. @throws CallError when its file does not open */
+  async openSession(params: OpenParams, signal?: AbortSignal): Promise<ImageSession> {
+    const session = new ImageSession(
+      params,
+      () => this.worker(),
+      (closed) => this.sessions.delete(closed),
+    );
+    this.sessions.add(session);
+    try {
+      await session.open(this.worker(), signal);
+    } catch (error) {
+      session.close();
+      throw error;
+    }
+    return session;
+  }
+
+  /** Describes a chain without keeping anything open. @throws CallError */
+  async describeChain(params: OpenParams, options: CallOptions = {}): Promise<Chain> {
+    return this.worker().request(describeChain, () => params, options);
+  }
+
+  /** Which of these files are images, by their first bytes; null for those that are none, or cannot be read. @throws CallError */
+  async probeFiles(paths: readonly string[], options: CallOptions = {}): Promise<readonly (ImageFormat | null)[]> {
+    const { formats } = await this.worker().request(probeFiles, () => ({ paths }), options);
+    return formats;
+  }
+
+  /** Writes the sample images into an empty folder. @throws CallError */
+  async writeSample(folder: string, options: CallOptions = {}): Promise<void> {
+    await this.worker().request(writeSample, () => ({ folder }), options);
+  }
+
+  /** Ends the worker and begins with a new one; sessions are opened again. */
+  async restart(): Promise<void> {
+    const { running } = this;
+    this.running = null;
+    await running?.terminate('The engine was restarted.');
+    this.reopen();
+  }
+
+  /** Ends the worker for good. */
+  async dispose(): Promise<void> {
+    for (const session of [...this.sessions]) {
+      session.close();
+    }
+    this.died.dispose();
+    const { running } = this;
+    this.running = null;
+    await running?.terminate('The engine was stopped.');
+  }
+
+  private worker(): RunningWorker {
+    if (this.running) {
+      return this.running;
+    }
+    const { workerPath, answerGate, onOutput = () => undefined } = this.options;
+    const worker = new RunningWorker({
+      workerPath,
+      answerGate,
+      onOutput,
+      onImageChanged: ({ session, ...change }) => {
+        for (const candidate of this.sessions) {
+          if (candidate.isKnownAs(worker, session)) {
+            candidate.tellChange(change);
+          }
+        }
+      },
+      onDeath: (reason) => this.survive(worker, reason),
+    });
+    this.running = worker;
+    return worker;
+  }
+
+  private survive(worker: RunningWorker, reason: string): void {
+    if (this.running !== worker) {
+      return;
+    }
+    this.running = null;
+    const now = Date.now();
+    this.deaths = [...this.deaths.filter((time) => now - time < DEATHS_WITHIN_MS), now];
+    this.died.fire({ reason });
+    if (this.deaths.length < MAX_DEATHS) {
+      this.reopen();
+    }
+  }
+
+  private reopen(): void {
+    for (const session of this.sessions) {
+      // Who next asks of the session is told why it does not open.
+      session.open().catch(() => undefined);
+    }
+  }
+}
