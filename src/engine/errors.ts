@@ -112,6 +112,25 @@ export function invalidRequest(what: string): EngineError {
   return new EngineError('request.invalid', what);
 }
 
+/** A write to an image that was opened for reading. */
+export function readOnlyImage(file: string): EngineError {
+  return new EngineError('request.readOnly', `${file}: The image is open read-only.`, { file });
+}
+
+/** Metadata that a write met and that contradicts itself: nothing more is written to that image. */
+export function corruptImage(file: string, structure: string, hostOffset: number, what: string): EngineError {
+  return new EngineError('image.corrupt', `${file}: ${structure} at offset ${hostOffset}: ${what} Nothing is written any more.`, {
+    file,
+    structure,
+    hostOffset,
+    remedy: 'Check the image.',
+  });
+}
+
+export function unsupportedRequest(what: string): EngineError {
+  return new EngineError('request.unsupported', what);
+}
+
 /** The POSIX name of a failed system call's error (`ENOENT`), if it is one. */
 export function errnoOf(error: unknown): string | undefined {
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
