@@ -16,7 +16,8 @@ export interface FileIdentity {
   readonly inode: bigint;
 }
 
-interface FileStat {
+/** What `stat` told of a file. */
+export interface FileStat {
   readonly size: number;
   readonly allocatedBytes: number;
   readonly modifiedMs: number;
@@ -27,10 +28,10 @@ interface FileStat {
 export class FileSource implements ByteSource {
   readonly name: string;
   readonly fd: number;
-  private stat: FileStat;
+  protected stat: FileStat;
   private closed = false;
 
-  private constructor(name: string, fd: number) {
+  protected constructor(name: string, fd: number) {
     this.name = name;
     this.fd = fd;
     this.stat = statOf(name, fd);

@@ -1,0 +1,185 @@
+import * as fs from 'node:fs';
+
+import { EngineError, errnoOf, fileError } from '../errors';
+import { FileSource } from './file';
+import { nativeCalls } from './native';
+import type { Storage, StoragePreallocation } from './storage';
+
+/* fallocate's modes (Linux). */
+const KEEP_SIZE = 1;
+const PUNCH_HOLE = 2;
+const ZERO_RANGE = 16;
+
+/** The system or the file system cannot do it; it is done another way then. */
+const NOT_SUPPORTED: readonly string[] = ['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EINVAL'];
+
+/** Zeroes that are written out at a time. */
+const ZEROES = new Uint8Array(256 * 1024);
+
+export interface FileStorageOptions {
+  readonly writable: boolean;
+  /** Made when it is not there, `new`: it must not be there, `truncate`: what it held is given up. */
+  readonly create?: 'missing' | 'new' | 'truncate' | undefined;
+  /** How messages call it; the path when left out. */
+  readonly name?: string | undefined;
+}
+
+/**
+ * A local file or block device that a driver works on. Reads and writes are synchronous, on the page cache; only `flush` waits for the
+ * disk, off the thread.
+ */
+export class FileStorage extends FileSource implements Storage {
+  readonly writable: boolean;
+  private readonly regular: boolean;
+
+  private constructor(name: string, fd: number, writable: boolean) {
+    super(name, fd);
+    this.writable = writable;
+    this.regular = fs.fstatSync(fd).isFile();
+  }
+
+  /** @throws EngineError `file.notFound`, `file.notAccessible`, `file.notRegular`, `file.io` */
+  static openFile(path: string, { writable, create, name = path }: FileStorageOptions): FileStorage {
+    const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_TRUNC } = fs.constants;
+    const nonBlocking = (fs.constants as { readonly O_NONBLOCK?: number }).O_NONBLOCK ?? 0;
+    const creating = { missing: O_CREAT, new: O_CREAT | O_EXCL, truncate: O_CREAT | O_TRUNC };
+    let fd: number;
+    try {
+      // `O_NONBLOCK`: see FileSource.
+      fd = fs.openSync(path, (writable ? O_RDWR : O_RDONLY) | nonBlocking | (create ? creating[create] : 0), 0o644);
+    } catch (cause) {
+      throw fileError(name, 'Opening', cause);
+    }
+    try {
+      return new FileStorage(name, fd, writable);
+    } catch (error) {
+      fs.closeSync(fd);
+      throw error;
+    }
+  }
+
+  write(bytes: Uint8Array, hostOffset: number): void {
+    this.requireWritable();
+    let done = 0;
+    try {
+      while (done < bytes.length) {
+        done += fs.writeSync(this.fd, bytes, done, bytes.length - done, hostOffset + done);
+      }
+    } catch (cause) {
+      throw fileError(this.name, `Writing ${bytes.length} bytes at offset ${hostOffset} of`, cause);
+    } finally {
+      this.grown(hostOffset + done);
+    }
+  }
+
+  writeZeroes(hostOffset: number, length: number, { unmap = false }: { readonly unmap?: boolean } = {}): void {
+    this.requireWritable();
+    const inside = Math.max(0, Math.min(length, this.size - hostOffset));
+    if (inside < length && unmap) {
+      // Past the end a hole is what growing makes.
+      this.truncate(hostOffset + length);
+    }
+    if (unmap) {
+      this.zeroInside(PUNCH_HOLE | KEEP_SIZE, hostOffset, inside);
+    } else {
+      this.zeroInside(ZERO_RANGE, hostOffset, length);
+    }
+  }
+
+  discard(hostOffset: number, length: number): void {
+    this.requireWritable();
+    const inside = Math.min(length, this.size - hostOffset);
+    if (inside > 0 && this.regular) {
+      this.allocate(PUNCH_HOLE | KEEP_SIZE, hostOffset, inside);
+    }
+  }
+
+  truncate(size: number, preallocation: StoragePreallocation = 'off'): void {
+    this.requireWritable();
+    const before = this.size;
+    if (!this.regular) {
+      if (size > before) {
+        throw new EngineError('request.invalid', `The device '${this.name}' cannot grow to ${size} bytes.`, { file: this.name });
+      }
+      return;
+    }
+    if (size > before && preallocation === 'full') {
+      this.writeOut(before, size - before);
+    } else {
+      if (size > before && preallocation === 'falloc' && !this.allocate(0, before, size - before)) {
+        // Without such a call the space is got by writing it.
+        this.writeOut(before, size - before);
+      }
+      try {
+        fs.ftruncateSync(this.fd, size);
+      } catch (cause) {
+        throw fileError(this.name, `Setting the length to ${size} bytes of`, cause);
+      }
+    }
+    this.stat = { ...this.stat, size };
+  }
+
+  flush(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.fdatasync(this.fd, (cause) => {
+        if (cause) {
+          reject(fileError(this.name, 'Flushing', cause));
+        } else {
+          resolve();
+        }
+      });
+    });
+  }
+
+  private zeroInside(mode: number, hostOffset: number, length: number): void {
+    if (length > 0 && !(this.regular && this.allocate(mode, hostOffset, length))) {
+      this.writeOut(hostOffset, length);
+    }
+    this.grown(hostOffset + length);
+  }
+
+  private writeOut(hostOffset: number, length: number): void {
+    for (let done = 0; done < length; done += ZEROES.length) {
+      this.write(ZEROES.subarray(0, Math.min(ZEROES.length, length - done)), hostOffset + done);
+    }
+  }
+
+  /** False where the system or the file system has no such call. @throws EngineError `file.full`, `file.io` */
+  private allocate(mode: number, hostOffset: number, length: number): boolean {
+    const calls = nativeCalls();
+    if (!calls?.fallocate) {
+      return false;
+    }
+    if (calls.fallocate(this.fd, mode, hostOffset, length) === 0) {
+      return true;
+    }
+    const code = calls.errno();
+    if (NOT_SUPPORTED.includes(code)) {
+      return false;
+    }
+    throw fileError(this.name, `Allocating ${length} bytes at offset ${hostOffset} of`, Object.assign(new Error(code), { code }));
+  }
+
+  private grown(end: number): void {
+    if (end > this.stat.size) {
+      this.stat = { ...this.stat, size: end };
+    }
+  }
+
+  private requireWritable(): void {
+    if (!this.writable) {
+      throw new EngineError('request.readOnly', `'${this.name}' was opened for reading only.`, { file: this.name });
+    }
+  }
+}
+
+/** Removes a file that was only begun; that it is gone already is fine. */
+export function removeFile(path: string): void {
+  try {
+    fs.unlinkSync(path);
+  } catch (cause) {
+    if (errnoOf(cause) !== 'ENOENT') {
+      throw fileError(path, 'Removing', cause);
+    }
+  }
+}
