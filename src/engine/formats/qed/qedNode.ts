@@ -265,10 +265,12 @@ export class QedNode implements BlockNode {
     });
   }
 
-  /** A contradiction in the tables ends all writing. */
+  /** At most as far as one L2 table reaches, whether there is one or not. A contradiction in the tables ends all writing. */
   private lookupForWriting(guestOffset: number, length: number): Awaitable<QedRun> {
     this.requireWritable();
-    return this.guarded(() => this.lookup(guestOffset, length));
+    const { l2Coverage } = this.metadata;
+    const inTable = l2Coverage - (guestOffset % l2Coverage);
+    return this.guarded(() => this.lookup(guestOffset, Math.min(length, inTable)));
   }
 
   private guarded<T>(operation: () => Awaitable<T>): Awaitable<T> {
