@@ -1,22 +1,21 @@
 import { constants, deflateRawSync, zstdCompressSync } from 'node:zlib';
 
 import { encode } from '../../layout/codec';
+import { concatenate, concatenatePadded } from '../../layout/concatenate';
+import { encodeHeader, type HeaderContents, type HeaderExtension } from './manage/header';
 import {
   AUTOCLEAR,
   BITMAP_DIRECTORY_ENTRY,
   BITMAPS_EXTENSION,
   COMPATIBLE,
   EXTENSION,
-  EXTENSION_HEADER,
   FEATURE,
   OFLAG_COMPRESSED,
   OFLAG_COPIED,
   OFLAG_ZERO,
-  QCOW2_HEADER,
   QCOW2_MAGIC,
   SNAPSHOT_ENTRY,
   SNAPSHOT_EXTRA,
-  V2_HEADER_LENGTH,
 } from './structures';
 
 export interface BuilderOptions {
@@ -325,7 +324,7 @@ export class Qcow2Builder {
       return 0;
     }
     const encoder = new TextEncoder();
-    const entries = this.snapshots.flatMap(({ snapshot }, index) => {
+    const entries = this.snapshots.map(({ snapshot }, index) => {
       const id = encoder.encode(snapshot?.id);
       const name = encoder.encode(snapshot?.name);
       const fixed = encode(SNAPSHOT_ENTRY, {
@@ -338,7 +337,7 @@ export class Qcow2Builder {
         extra_data_size: SNAPSHOT_EXTRA.length,
       });
       const extra = encode(SNAPSHOT_EXTRA, { disk_size: this.options.size, icount: 0xffffffffffffffffn });
-      return padded(8, fixed, extra, id, name);
+      return concatenatePadded(8, fixed, extra, id, name);
     });
     return this.placeStructure(concatenate(entries));
   }
@@ -364,7 +363,7 @@ export class Qcow2Builder {
         granularity_bits: info.granularityBits,
         name_size: name.length,
       });
-      return padded(8, fixed, name);
+      return concatenatePadded(8, fixed, name);
     });
     const directory = concatenate(entries);
     return { offset: this.placeStructure(directory), size: directory.length };
@@ -452,75 +451,51 @@ export class Qcow2Builder {
     refcounts: { tableOffset: number; tableClusters: number },
   ): Uint8Array {
     const { options } = this;
-    const version = options.version ?? 3;
-    const backing = options.backing;
-    const extensions: Uint8Array[] = [];
+    const { backing } = options;
+    const encoder = new TextEncoder();
+    const extensions: HeaderExtension[] = [];
     if (backing?.format) {
-      extensions.push(extension(EXTENSION.backingFormat, new TextEncoder().encode(backing.format)));
+      extensions.push({ type: EXTENSION.backingFormat, data: encoder.encode(backing.format) });
     }
     if (this.bitmaps.length > 0) {
-      extensions.push(
-        extension(
-          EXTENSION.bitmaps,
-          encode(BITMAPS_EXTENSION, {
-            nb_bitmaps: this.bitmaps.length,
-            bitmap_directory_size: bitmapDirectory.size,
-            bitmap_directory_offset: bitmapDirectory.offset,
-          }),
-        ),
-      );
+      extensions.push({
+        type: EXTENSION.bitmaps,
+        data: encode(BITMAPS_EXTENSION, {
+          nb_bitmaps: this.bitmaps.length,
+          bitmap_directory_size: bitmapDirectory.size,
+          bitmap_directory_offset: bitmapDirectory.offset,
+        }),
+      });
     }
-    extensions.push(extension(EXTENSION.end, new Uint8Array(0)));
-    const headerLength = version === 2 ? V2_HEADER_LENGTH : QCOW2_HEADER.length;
-    const tail = concatenate(extensions);
-    const backingName = new TextEncoder().encode(backing?.name ?? '');
-    const header = encode(QCOW2_HEADER, {
-      magic: QCOW2_MAGIC,
-      version,
-      backing_file_offset: backing ? headerLength + tail.length : 0,
-      backing_file_size: backingName.length,
-      cluster_bits: options.clusterBits ?? 16,
-      size: options.size,
-      l1_size: tables.l1Size,
-      l1_table_offset: tables.l1Offsets[0] ?? 0,
-      refcount_table_offset: refcounts.tableOffset,
-      refcount_table_clusters: refcounts.tableClusters,
-      nb_snapshots: this.snapshots.length,
-      snapshots_offset: snapshotTableOffset,
-      incompatible_features:
-        (options.extendedL2 ? FEATURE.extendedL2 : 0n) | (options.compression === 'zstd' ? FEATURE.compressionType : 0n),
-      compatible_features: options.lazyRefcounts ? COMPATIBLE.lazyRefcounts : 0n,
-      autoclear_features: this.bitmaps.length > 0 ? AUTOCLEAR.bitmaps : 0n,
-      refcount_order: options.refcountOrder ?? 4,
-      header_length: QCOW2_HEADER.length,
-      compression_type: options.compression === 'zstd' ? 1 : 0,
-    });
-    return concatenate([header.subarray(0, headerLength), tail, backingName]);
+    const contents: HeaderContents = {
+      fields: {
+        magic: BigInt(QCOW2_MAGIC),
+        version: BigInt(options.version ?? 3),
+        cluster_bits: BigInt(options.clusterBits ?? 16),
+        size: BigInt(options.size),
+        crypt_method: 0n,
+        l1_size: BigInt(tables.l1Size),
+        l1_table_offset: BigInt(tables.l1Offsets[0] ?? 0),
+        refcount_table_offset: BigInt(refcounts.tableOffset),
+        refcount_table_clusters: BigInt(refcounts.tableClusters),
+        nb_snapshots: BigInt(this.snapshots.length),
+        snapshots_offset: BigInt(snapshotTableOffset),
+        incompatible_features:
+          (options.extendedL2 ? FEATURE.extendedL2 : 0n) | (options.compression === 'zstd' ? FEATURE.compressionType : 0n),
+        compatible_features: options.lazyRefcounts ? COMPATIBLE.lazyRefcounts : 0n,
+        autoclear_features: this.bitmaps.length > 0 ? AUTOCLEAR.bitmaps : 0n,
+        refcount_order: BigInt(options.refcountOrder ?? 4),
+        compression_type: options.compression === 'zstd' ? 1n : 0n,
+      },
+      unknownFields: new Uint8Array(0),
+      extensions,
+      backingName: backing ? encoder.encode(backing.name) : null,
+    };
+    return encodeHeader(contents, 'image');
   }
 }
 
 /** A compressed cluster occupies whole sectors; the last may be shared with the next. */
 function compressedEnd(offset: number, length: number): number {
   return Math.ceil((offset + length) / SECTOR) * SECTOR;
-}
-
-function extension(type: number, data: Uint8Array): Uint8Array {
-  return concatenate([encode(EXTENSION_HEADER, { type, length: data.length }), ...padded(8, data)]);
-}
-
-/** The parts, followed by zeroes up to a multiple of `alignment`. */
-function padded(alignment: number, ...parts: readonly Uint8Array[]): Uint8Array[] {
-  const length = parts.reduce((sum, part) => sum + part.length, 0);
-  return [...parts, new Uint8Array(Math.ceil(length / alignment) * alignment - length)];
-}
-
-function concatenate(parts: readonly (Uint8Array | readonly Uint8Array[])[]): Uint8Array {
-  const flat = parts.flatMap((part) => (part instanceof Uint8Array ? [part] : part));
-  const whole = new Uint8Array(flat.reduce((sum, part) => sum + part.length, 0));
-  let offset = 0;
-  for (const part of flat) {
-    whole.set(part, offset);
-    offset += part.length;
-  }
-  return whole;
 }
