@@ -7,6 +7,7 @@ import { Expansion } from './shell/chains/expansion';
 import { AccessCommands } from './shell/commands/access';
 import { Checks } from './shell/commands/check';
 import { ImageCommands } from './shell/commands/images';
+import type { ManageCommand } from './shell/commands/manage/commands';
 import { registerCommand } from './shell/commands/register';
 import { createSampleImages } from './shell/commands/sample';
 import { Targets } from './shell/commands/targets';
@@ -74,6 +75,7 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     cancelCheck: (argument) => onFile(argument, (file) => checks.cancel(file)),
     checkImage: (argument) => onFile(argument, (file) => checks.run(file, false)),
     checkImageDeep: (argument) => onFile(argument, (file) => checks.run(file, true)),
+    compareImages: manage('compareImages'),
     copyAsQemuImg: (argument) => images.copyAsQemuImg(argument),
     copyPath: (argument) => images.copyPath(argument),
     createSampleImages: () => createSampleImages(engine),
@@ -104,6 +106,14 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
   function keep<T extends vscode.Disposable>(disposable: T): T {
     context.subscriptions.push(disposable);
     return disposable;
+  }
+
+  /** Commands that make and change images are loaded when the first of them is run. */
+  function manage(name: ManageCommand): (argument: unknown) => Promise<void> {
+    return async (argument) => {
+      const { MANAGE_COMMANDS } = await import('./shell/commands/manage/commands');
+      await MANAGE_COMMANDS[name]({ engine, model, view, added, folders, targets, log }, argument);
+    };
   }
 
   async function onFile<T>(argument: unknown, run: (file: string) => T | Promise<T>): Promise<T | null> {

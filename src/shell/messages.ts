@@ -21,3 +21,10 @@ export async function askPermission(question: string, detail: readonly string[],
   const options = { modal: true, detail: detail.join('\n\n') };
   return (await vscode.window.showWarningMessage(messageText(question), options, action)) === action;
 }
+
+/** The same with a second thing to do instead; null when the person did neither. */
+export async function askWhich<T extends string>(question: string, detail: readonly string[], ...actions: readonly T[]): Promise<T | null> {
+  const options = { modal: true, detail: detail.join('\n\n') };
+  const answer = await vscode.window.showWarningMessage<string>(messageText(question), options, ...actions);
+  return actions.find((action) => action === answer) ?? null;
+}

@@ -1,6 +1,7 @@
 import type { Chain, ImageFormat } from '../protocol/chain';
 import type { GateAnswer, GateQuestion, OpenParams } from '../protocol/engine';
 import { plainError, type CallOptions } from '../protocol/imageClient';
+import type { ManageMethod, ManageRequests } from '../protocol/manage';
 import type { ImageSession } from './client/imageSession';
 import type { StartedEngine } from './client/startedEngine';
 
@@ -11,6 +12,11 @@ export interface EngineClientOptions {
   readonly answerGate: (question: GateQuestion) => Promise<GateAnswer>;
   /** Text for a log: what the worker printed. */
   readonly onOutput?: (text: string) => void;
+}
+
+export interface ManageOptions extends CallOptions {
+  /** Goes on where nothing tells whether another process uses an image; the person was asked. */
+  readonly withoutLocks?: boolean;
 }
 
 type DeathListener = (death: { readonly reason: string }) => void;
@@ -61,6 +67,15 @@ export class EngineClient {
   /** Writes the sample images into an empty folder. @throws CallError */
   async writeSample(folder: string, options: CallOptions = {}): Promise<void> {
     await (await this.start()).writeSample(folder, options);
+  }
+
+  /** Makes or changes images. @throws CallError */
+  async manage<M extends ManageMethod>(
+    method: M,
+    params: ManageRequests[M]['params'],
+    options: ManageOptions = {},
+  ): Promise<ManageRequests[M]['result']> {
+    return (await this.start()).manage(method, params, options);
   }
 
   /** Ends the worker and begins with a new one; sessions are opened again. */

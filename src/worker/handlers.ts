@@ -20,8 +20,10 @@ import {
   type ImageMethod,
   type ImageRequests,
 } from '../protocol/engine';
+import { manageCall } from '../protocol/manage';
 import { remoteGate } from './gate';
 import { imageHandlers } from './imageHandlers';
+import { manage } from './manageHandlers';
 import type { OpenImage } from './openImage';
 import { Session } from './session';
 import { toResponseError } from './wire';
@@ -42,6 +44,11 @@ export class EngineService {
     connection.onRequest(openSession, ({ path, format }, token) => answer(token, (signal) => this.open(path, format, signal)));
     connection.onRequest(closeSession, ({ session }, token) => answer(token, () => this.close(session)));
     connection.onRequest(imageCall, (call, token) => answer(token, (signal) => this.call(call, signal)));
+    connection.onRequest(manageCall, (call, token) =>
+      answer(token, (signal) =>
+        manage(call, { gate: this.gate, withoutLocks: call.withoutLocks, signal, onProgress: this.progressTo(call.progressToken) }),
+      ),
+    );
     connection.onRequest(describeChain, ({ path, format }, token) =>
       answer(token, async (signal) => {
         const chain = await openChain(path, { gate: this.gate, format, signal });

@@ -157,6 +157,7 @@ function imageContext({ link, added, namedBy, overlays }: ImageNode): string[] {
     state.kind,
     ...(link.path === null ? [] : ['file']),
     ...(state.kind === 'open' ? ['openable'] : []),
+    ...(link.image === null ? [] : [link.image.format, ...(link.image.backingName === null ? [] : ['backed'])]),
     ...(state.kind === 'open' && (link.image?.format === 'qcow2' || link.image?.format === 'qed') ? ['checkable'] : []),
     ...(grantable ? ['grantable'] : []),
     ...(namedBy !== null && (state.kind === 'missing' || state.kind === 'refused' || state.kind === 'unreadable') ? ['locatable'] : []),
@@ -215,7 +216,7 @@ function bitmapRow(node: BitmapNode): Row {
     ),
     icon: inUse ? { id: 'warning', color: WARNING } : { id: 'table', color: null },
     tooltip: tooltipOf(node),
-    context: words(['bitmap']),
+    context: words(['bitmap', auto ? 'enabled' : 'disabled']),
   };
 }
 

@@ -10,8 +10,9 @@ import { labelText, plainText } from '../text/plain';
 import type { Decision } from '../trust/decisionStore';
 import type { Gate } from '../trust/gate';
 import { withRealPaths } from '../trust/realPath';
+import { requireTrust } from '../trust/required';
 import type { Targets } from './targets';
-import { askPermission, tellInformation, tellWarning } from '../messages';
+import { askPermission, tellInformation } from '../messages';
 
 interface AccessParts {
   readonly engine: EngineClient;
@@ -166,16 +167,8 @@ function isGrantable({ state, path: file }: ChainLink): boolean {
 }
 
 /** Nothing is decided about single files before the workspace as a whole is trusted. */
-async function trusted(): Promise<boolean> {
-  if (vscode.workspace.isTrusted) {
-    return true;
-  }
-  const manage = 'Manage Workspace Trust';
-  const answer = await tellWarning('In a workspace that is not trusted, no file is opened because an image names it.', manage);
-  if (answer === manage) {
-    await vscode.commands.executeCommand('workbench.trust.manage');
-  }
-  return vscode.workspace.isTrusted;
+function trusted(): Promise<boolean> {
+  return requireTrust('In a workspace that is not trusted, no file is opened because an image names it.');
 }
 
 function describeDecision(decision: Decision): vscode.QuickPickItem {

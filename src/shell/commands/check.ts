@@ -12,7 +12,7 @@ import { summaryOf } from '../problems/findingProblems';
 import type { Problems } from '../problems/problems';
 import { maxFindings } from '../settings';
 import { plainText } from '../text/plain';
-import { CheckProgress } from './checkProgress';
+import { SlowProgress } from './slowProgress';
 import { tellError, tellInformation, tellWarning } from '../messages';
 
 interface CheckParts {
@@ -40,7 +40,7 @@ export class Checks {
     }
     const cancellation = new AbortController();
     this.running.set(file, cancellation);
-    const progress = new CheckProgress();
+    const progress = new SlowProgress();
     try {
       const checking = this.check(file, deep, cancellation.signal, progress);
       await progress.showWhenSlow(checking, deep ? `Checking ${name} (deep)` : `Checking ${name}`, () => cancellation.abort());
@@ -69,7 +69,7 @@ export class Checks {
     void this.announce(file, `${plainText(path.basename(file))}: ${summary}`, report);
   }
 
-  private async check(file: string, deep: boolean, signal: AbortSignal, progress: CheckProgress): Promise<CheckReport> {
+  private async check(file: string, deep: boolean, signal: AbortSignal, progress: SlowProgress): Promise<CheckReport> {
     const { session, close } = await this.sessionOf(file, signal);
     progress.onDidAdvance((fraction) => this.parts.editors.showCheckProgress(file, fraction, null));
     this.parts.editors.showCheckProgress(file, 0, null);

@@ -3,7 +3,8 @@ import { Emitter, type Event } from 'vscode-jsonrpc/node';
 import type { Chain, ImageFormat } from '../../protocol/chain';
 import { describeChain, probeFiles, writeSample, type OpenParams } from '../../protocol/engine';
 import type { CallOptions } from '../../protocol/imageClient';
-import type { EngineClientOptions } from '../client';
+import { manageCall, type ManageMethod, type ManageRequests } from '../../protocol/manage';
+import type { EngineClientOptions, ManageOptions } from '../client';
 import { ImageSession } from './imageSession';
 import { RunningWorker } from './runningWorker';
 
@@ -61,6 +62,17 @@ export class StartedEngine {
   /** Writes the sample images into an empty folder. @throws CallError */
   async writeSample(folder: string, options: CallOptions = {}): Promise<void> {
     await this.worker().request(writeSample, () => ({ folder }), options);
+  }
+
+  /** Makes or changes images. @throws CallError */
+  async manage<M extends ManageMethod>(
+    method: M,
+    params: ManageRequests[M]['params'],
+    { withoutLocks = false, ...options }: ManageOptions = {},
+  ): Promise<ManageRequests[M]['result']> {
+    const result = await this.worker().request(manageCall, (progressToken) => ({ method, params, progressToken, withoutLocks }), options);
+    // The wire's type is the union over all methods; the worker answers each with its own.
+    return result;
   }
 
   /** Ends the worker and begins with a new one; sessions are opened again. */

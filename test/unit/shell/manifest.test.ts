@@ -7,7 +7,8 @@ const manifest = JSON.parse(manifestText) as {
   icon: string;
   contributes: {
     commands: { command: string }[];
-    menus: Record<string, { command: string; when?: string }[]>;
+    menus: Record<string, { command?: string; submenu?: string; when?: string }[]>;
+    submenus: { id: string }[];
     walkthroughs: { steps: { media: { image: Record<string, string> } }[] }[];
     viewsContainers: { activitybar: { icon: string }[] };
   };
@@ -26,7 +27,10 @@ describe('the manifest', () => {
 
   it('puts declared commands only into menus', () => {
     const used = Object.values(manifest.contributes.menus).flat();
-    expect(used.map(({ command }) => command.replace(/^chainscope\./, '')).filter((name) => !commands.includes(name))).toEqual([]);
+    const named = used.flatMap(({ command }) => (command === undefined ? [] : [command.replace(/^chainscope\./, '')]));
+    expect(named.filter((name) => !commands.includes(name))).toEqual([]);
+    const submenus = new Set(used.flatMap(({ submenu }) => submenu ?? []));
+    expect(submenus).toEqual(new Set(manifest.contributes.submenus.map(({ id }) => id)));
   });
 
   it('has every text it names, and names every text it has', () => {

@@ -77,8 +77,9 @@ describe('the row of an image', () => {
   });
 
   it('offers what can be done with it', () => {
-    expect(rootRow({}).context.trim().split(' ')).toEqual(['image', 'open', 'file', 'openable', 'checkable']);
+    expect(rootRow({}).context.trim().split(' ')).toEqual(['image', 'open', 'file', 'openable', 'qcow2', 'checkable']);
     expect(rootRow({ format: 'raw', clusterSize: null }).context).not.toContain(' checkable ');
+    expect(rootRow({ backingName: 'base.qcow2' }).context).toContain(' backed ');
   });
 
   it('keeps hostile names on one line and readable', () => {

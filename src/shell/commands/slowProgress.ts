@@ -2,11 +2,11 @@ import * as vscode from 'vscode';
 
 import { messageText } from '../text/plain';
 
-/** A check that ends sooner shows nothing but its result; a notification that flashes by tells nobody anything. */
+/** What ends sooner shows nothing but its result; a notification that flashes by tells nobody anything. */
 const SLOW_MS = 400;
 
-/** How far a check is: for whoever shows it, and as a notification once it takes long enough. */
-export class CheckProgress {
+/** How far something is: for whoever shows it, and as a notification once it takes long enough. */
+export class SlowProgress {
   private readonly listeners: ((fraction: number) => void)[] = [];
   private percent = 0;
 
@@ -25,9 +25,9 @@ export class CheckProgress {
     }
   }
 
-  /** Resolves when the check has ended, however it did; shows a notification by which it can be cancelled while it lasts. */
-  async showWhenSlow(checking: Promise<unknown>, title: string, cancel: () => void): Promise<void> {
-    const ended = checking.then(
+  /** Resolves when the work has ended, however it did; shows a notification by which it can be cancelled while it lasts. */
+  async showWhenSlow(work: Promise<unknown>, title: string, cancel: () => void): Promise<void> {
+    const ended = work.then(
       () => undefined,
       () => undefined,
     );

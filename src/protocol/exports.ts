@@ -1,0 +1,53 @@
+import { NotificationType, RequestType } from 'vscode-jsonrpc';
+
+import type { ImageFormat } from './chain';
+import type { WireError } from './engine';
+
+/* NBD exports of the engine worker. They end with it. */
+
+/** Where an export listens. */
+export type ExportAddress =
+  | { readonly kind: 'unix'; readonly path: string }
+  /** Port 0: the system chooses one. */
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
+
+export interface ExportParams {
+  /** Absolute path of the image. */
+  readonly path: string;
+  readonly format: ImageFormat;
+  /** NBD's export name; empty is the default export. */
+  readonly name: string;
+  readonly writable: boolean;
+  readonly address: ExportAddress;
+  /** As in `ManageCall`. */
+  readonly withoutLocks: boolean;
+  /** Bytes for metadata caches of the chain. */
+  readonly cacheBytes: number;
+}
+
+export interface ExportInfo {
+  readonly id: number;
+  readonly path: string;
+  readonly format: ImageFormat;
+  readonly name: string;
+  readonly writable: boolean;
+  /** With the port that the system chose. */
+  readonly address: ExportAddress;
+  /** For qemu, nbdinfo and the like: `nbd+unix:///name?socket=…`, `nbd://127.0.0.1:10809/name`. */
+  readonly uri: string;
+  /** Size of the disk in bytes. */
+  readonly size: number;
+  /** Connected now. */
+  readonly clients: number;
+  /** Since the start. */
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+}
+
+/** @returns the export once it listens */
+export const startExport = new RequestType<ExportParams, ExportInfo, WireError>('exports/start');
+/** Ends when all clients are gone and everything is on the disk. */
+export const stopExport = new RequestType<{ readonly id: number }, null, WireError>('exports/stop');
+export const listExports = new RequestType<null, { readonly exports: readonly ExportInfo[] }, WireError>('exports/list');
+/** Something of the exports is other than it was last told. */
+export const exportsChanged = new NotificationType<{ readonly exports: readonly ExportInfo[] }>('exports/changed');
