@@ -48,6 +48,6 @@ export interface ExportInfo {
 export const startExport = new RequestType<ExportParams, ExportInfo, WireError>('exports/start');
 /** Ends when all clients are gone and everything is on the disk. */
 export const stopExport = new RequestType<{ readonly id: number }, null, WireError>('exports/stop');
-export const listExports = new RequestType<null, { readonly exports: readonly ExportInfo[] }, WireError>('exports/list');
+export const stopAllExports = new RequestType<null, null, WireError>('exports/stopAll');
 /** Something of the exports is other than it was last told. */
 export const exportsChanged = new NotificationType<{ readonly exports: readonly ExportInfo[] }>('exports/changed');

@@ -24,6 +24,17 @@ export function maxFindings(): number {
   return whole(vscode.workspace.getConfiguration(SECTION).get('check.maxFindings'), 100, 1, 100_000);
 }
 
+/** Bytes for the metadata caches of an image that is written or served. */
+export function metadataCacheBytes(): number {
+  return whole(vscode.workspace.getConfiguration(SECTION).get('cache.metadataSize'), 32, 1, 4_096) * 1024 ** 2;
+}
+
+/** The address on which NBD exports listen that are no Unix sockets. */
+export function nbdListenAddress(): string {
+  const address = vscode.workspace.getConfiguration(SECTION).get('nbd.listenAddress');
+  return typeof address === 'string' && address.trim() !== '' ? address.trim() : '127.0.0.1';
+}
+
 /** A settings file may hold anything. */
 function globs(value: unknown, otherwise: readonly string[]): readonly string[] {
   return Array.isArray(value) ? value.filter((glob): glob is string => typeof glob === 'string' && glob !== '') : otherwise;

@@ -1,6 +1,7 @@
 import type { Chain, ImageFormat } from '../protocol/chain';
 import type { GateAnswer, GateQuestion, OpenParams } from '../protocol/engine';
 import { plainError, type CallOptions } from '../protocol/imageClient';
+import type { ExportInfo, ExportParams } from '../protocol/exports';
 import type { ManageMethod, ManageRequests } from '../protocol/manage';
 import type { ImageSession } from './client/imageSession';
 import type { StartedEngine } from './client/startedEngine';
@@ -20,6 +21,7 @@ export interface ManageOptions extends CallOptions {
 }
 
 type DeathListener = (death: { readonly reason: string }) => void;
+type ExportsListener = (exports: readonly ExportInfo[]) => void;
 
 /**
  * The engine as its user has it: a worker that is started when something is asked of it, and started anew when it dies. Calls that were
@@ -30,6 +32,7 @@ type DeathListener = (death: { readonly reason: string }) => void;
 export class EngineClient {
   private readonly options: EngineClientOptions;
   private readonly deathListeners = new Set<DeathListener>();
+  private readonly exportsListeners = new Set<ExportsListener>();
   private starting: Promise<StartedEngine> | null = null;
   private started: StartedEngine | null = null;
   private disposed = false;
@@ -47,6 +50,12 @@ export class EngineClient {
   onDidDie(listener: DeathListener): { dispose(): void } {
     this.deathListeners.add(listener);
     return { dispose: () => void this.deathListeners.delete(listener) };
+  }
+
+  /** Something of the NBD exports is other than before: which there are, who is connected, what went through. */
+  onDidChangeExports(listener: ExportsListener): { dispose(): void } {
+    this.exportsListeners.add(listener);
+    return { dispose: () => void this.exportsListeners.delete(listener) };
   }
 
   /** Opens an image. @throws CallError when its file does not open */
@@ -78,6 +87,16 @@ export class EngineClient {
     return (await this.start()).manage(method, params, options);
   }
 
+  /** Serves an image; it listens when this resolves. @throws CallError */
+  async startExport(params: ExportParams, options: CallOptions = {}): Promise<ExportInfo> {
+    return (await this.start()).startExport(params, options);
+  }
+
+  /** Resolves when all clients are gone and what they wrote is on the disk. @throws CallError */
+  async stopExport(id: number): Promise<void> {
+    await (await this.start()).stopExport(id);
+  }
+
   /** Ends the worker and begins with a new one; sessions are opened again. */
   async restart(): Promise<void> {
     await this.started?.restart();
@@ -87,6 +106,7 @@ export class EngineClient {
   async dispose(): Promise<void> {
     this.disposed = true;
     this.deathListeners.clear();
+    this.exportsListeners.clear();
     await this.started?.dispose();
   }
 
@@ -104,6 +124,11 @@ export class EngineClient {
     this.started.onDidDie((death) => {
       for (const listener of [...this.deathListeners]) {
         listener(death);
+      }
+    });
+    this.started.onDidChangeExports((exports) => {
+      for (const listener of [...this.exportsListeners]) {
+        listener(exports);
       }
     });
     return this.started;

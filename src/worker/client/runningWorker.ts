@@ -2,6 +2,7 @@ import { Worker } from 'node:worker_threads';
 import { createMessageConnection, ResponseError, type MessageConnection, type RequestParam, type RequestType } from 'vscode-jsonrpc/node';
 
 import { askGate, imageChanged, progressType, type GateAnswer, type GateQuestion, type WireError } from '../../protocol/engine';
+import { exportsChanged, type ExportInfo } from '../../protocol/exports';
 import { CallError, ENGINE_DIED, INTERNAL, plainError, type CallOptions } from '../../protocol/imageClient';
 import { PortReader, PortWriter } from '../../protocol/portTransport';
 import { withSignal } from './signals';
@@ -13,6 +14,7 @@ export interface RunningWorkerOptions {
   readonly workerPath: string;
   readonly answerGate: (question: GateQuestion) => Promise<GateAnswer>;
   readonly onImageChanged: (change: { readonly session: number } & ImageChange) => void;
+  readonly onExportsChanged: (exports: readonly ExportInfo[]) => void;
   /** Lines that the worker printed: warnings of Node, a last word before it ended. */
   readonly onOutput: (text: string) => void;
   /** It ended without being asked to. */
@@ -52,6 +54,7 @@ export class RunningWorker {
       }
     });
     this.connection.onNotification(imageChanged, (change) => options.onImageChanged(change));
+    this.connection.onNotification(exportsChanged, ({ exports }) => options.onExportsChanged(exports));
     this.connection.onError(([error]) => options.onOutput(`The engine's port: ${error.message}`));
     this.connection.listen();
     this.worker.on('error', (error: unknown) => {

@@ -2,6 +2,7 @@ import { Emitter, type Event } from 'vscode-jsonrpc/node';
 
 import type { Chain, ImageFormat } from '../../protocol/chain';
 import { describeChain, probeFiles, writeSample, type OpenParams } from '../../protocol/engine';
+import { startExport, stopAllExports, stopExport, type ExportInfo, type ExportParams } from '../../protocol/exports';
 import type { CallOptions } from '../../protocol/imageClient';
 import { manageCall, type ManageMethod, type ManageRequests } from '../../protocol/manage';
 import type { EngineClientOptions, ManageOptions } from '../client';
@@ -11,6 +12,8 @@ import { RunningWorker } from './runningWorker';
 /** When it died this often in so many milliseconds, images are opened again only when somebody asks for them: one of them may kill it. */
 const MAX_DEATHS = 3;
 const DEATHS_WITHIN_MS = 60_000;
+/** VS Code waits five seconds for its extensions when a window closes. */
+const STOP_MS = 3_000;
 
 /** What stands behind an `EngineClient` that was used: the worker of the moment, and the sessions that outlive it. */
 export class StartedEngine {
@@ -18,8 +21,12 @@ export class StartedEngine {
   private readonly died = new Emitter<{ readonly reason: string }>();
   /** The worker ended by itself. Its sessions are being opened again. */
   readonly onDidDie: Event<{ readonly reason: string }> = this.died.event;
+  private readonly exportsChanged = new Emitter<readonly ExportInfo[]>();
+  readonly onDidChangeExports: Event<readonly ExportInfo[]> = this.exportsChanged.event;
   private readonly sessions = new Set<ImageSession>();
   private running: RunningWorker | null = null;
+  /** The worker was asked to serve something. */
+  private mayExport = false;
   private deaths: number[] = [];
 
   constructor(options: EngineClientOptions) {
@@ -75,8 +82,20 @@ export class StartedEngine {
     return result;
   }
 
+  /** Serves an image; it listens when this resolves. @throws CallError */
+  async startExport(params: ExportParams, options: CallOptions = {}): Promise<ExportInfo> {
+    this.mayExport = true;
+    return this.worker().request(startExport, () => params, options);
+  }
+
+  /** Resolves when all clients are gone and what they wrote is on the disk. @throws CallError */
+  async stopExport(id: number): Promise<void> {
+    await this.worker().request(stopExport, () => ({ id }));
+  }
+
   /** Ends the worker and begins with a new one; sessions are opened again. */
   async restart(): Promise<void> {
+    await this.endExports();
     const { running } = this;
     this.running = null;
     await running?.terminate('The engine was restarted.');
@@ -89,9 +108,22 @@ export class StartedEngine {
       session.close();
     }
     this.died.dispose();
+    await this.endExports();
+    this.exportsChanged.dispose();
     const { running } = this;
     this.running = null;
     await running?.terminate('The engine was stopped.');
+  }
+
+  /** What clients wrote is on the disk before the worker goes. */
+  private async endExports(): Promise<void> {
+    const { running } = this;
+    if (running !== null && this.mayExport) {
+      this.mayExport = false;
+      const ended = running.request(stopAllExports, () => null, { signal: AbortSignal.timeout(STOP_MS) });
+      // A worker that does not answer is ended all the same; images are safe at any moment.
+      await ended.catch(() => undefined);
+    }
   }
 
   private worker(): RunningWorker {
@@ -108,6 +140,11 @@ export class StartedEngine {
           if (candidate.isKnownAs(worker, session)) {
             candidate.tellChange(change);
           }
+        }
+      },
+      onExportsChanged: (exports) => {
+        if (this.running === worker) {
+          this.exportsChanged.fire(exports);
         }
       },
       onDeath: (reason) => this.survive(worker, reason),

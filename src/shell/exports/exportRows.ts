@@ -1,0 +1,72 @@
+import * as path from 'node:path';
+
+import type { ExportAddress, ExportInfo } from '../../protocol/exports';
+import { counted } from '../chains/wording';
+import { formatBytes, formatBytesExactly } from '../text/bytes';
+import { escapeMarkdown } from '../text/markdown';
+import { plainText } from '../text/plain';
+
+/** The longest path of a Unix socket that every system takes, in bytes. */
+const MAX_SOCKET_PATH = 103;
+
+export interface ExportRow {
+  readonly label: string;
+  readonly description: string;
+  /** Markdown; nothing out of a name stands in it unescaped. */
+  readonly tooltip: string;
+  readonly icon: string;
+}
+
+export function exportRow(info: ExportInfo): ExportRow {
+  const { path: file, clients, writable, bytesRead, bytesWritten } = info;
+  return {
+    label: plainText(path.basename(file)),
+    description: [
+      counted(clients, 'client'),
+      writable ? 'writable' : 'read-only',
+      `${formatBytes(bytesRead)} read`,
+      ...(writable ? [`${formatBytes(bytesWritten)} written`] : []),
+      describeAddress(info.address),
+    ].join(' · '),
+    tooltip: tooltipOf(info),
+    icon: clients > 0 ? 'vm-running' : 'broadcast',
+  };
+}
+
+export function describeAddress(address: ExportAddress): string {
+  return address.kind === 'unix' ? plainText(path.basename(address.path)) : `${plainText(address.host)}:${address.port}`;
+}
+
+function tooltipOf({ path: file, format, uri, name, size, clients, bytesRead, bytesWritten, writable }: ExportInfo): string {
+  const rows: readonly (readonly [string, string])[] = [
+    ['Image', file],
+    ['Format', format],
+    ['URI', uri],
+    ...(name === '' ? [] : [['Export name', name] as const]),
+    ['Size', formatBytesExactly(size)],
+    ['Access', writable ? 'writable' : 'read-only'],
+    ['Clients', String(clients)],
+    ['Read', formatBytesExactly(bytesRead)],
+    ...(writable ? [['Written', formatBytesExactly(bytesWritten)] as const] : []),
+  ];
+  return ['| | |', '|---|---|', ...rows.map(([title, value]) => `| ${title} | ${escapeMarkdown(value)} |`)].join('\n');
+}
+
+/** Why a Unix socket cannot have this path; null when it can. */
+export function socketPathProblem(text: string): string | null {
+  if (!path.isAbsolute(text)) {
+    return 'Give the whole path, from the root on.';
+  }
+  const bytes = new TextEncoder().encode(text).length;
+  return bytes > MAX_SOCKET_PATH ? `The path has ${bytes} bytes; a socket's has ${MAX_SOCKET_PATH} at most.` : null;
+}
+
+/** Why this is no TCP port; null when it is one. 0 lets the system choose. */
+export function portProblem(text: string): string | null {
+  return /^\d{1,5}$/.test(text.trim()) && Number(text) <= 65_535 ? null : 'A port is a number up to 65535; 0 lets the system choose one.';
+}
+
+/** Whether only this machine can reach an address. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+}
