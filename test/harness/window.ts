@@ -175,6 +175,22 @@ export class VsCodeWindow {
     return this.page.locator('.notification-list-item-message');
   }
 
+  /** A button of a notification. */
+  notificationButton(label: string): Locator {
+    return this.page.locator('.notification-list-item').getByRole('button', { name: label });
+  }
+
+  /** A modal dialog. */
+  dialog(): Locator {
+    return this.page.locator('.monaco-dialog-box');
+  }
+
+  /** The text in the clipboard, as soon as there is one. */
+  async clipboard(): Promise<string> {
+    const text = await this.page.waitForFunction(() => navigator.clipboard.readText());
+    return text.jsonValue();
+  }
+
   /** Puts all notifications away; one that shows progress goes when its work is done. */
   async clearNotifications(): Promise<void> {
     await this.runCommand('Notifications: Clear All Notifications');

@@ -1,0 +1,48 @@
+import type { Locator } from 'playwright-core';
+import type { VsCodeWindow } from './window';
+
+/** Chainscope's multi-step questions, which VS Code's quick input shows one page at a time. */
+export class Wizard {
+  private readonly window: VsCodeWindow;
+  private readonly widget: Locator;
+
+  constructor(window: VsCodeWindow) {
+    this.window = window;
+    this.widget = window.page.locator('.quick-input-widget');
+  }
+
+  /** Waits for a page by its title, with its place ("2/3") where it has one. */
+  async page(title: string, place?: string): Promise<void> {
+    const text = place === undefined ? title : `${title} (${place})`;
+    await this.widget.locator('.quick-input-title').getByText(text, { exact: true }).waitFor();
+  }
+
+  /** Takes the row whose label is exactly this. */
+  async choose(label: string): Promise<void> {
+    await this.window.quickPickRow(label).first().click();
+  }
+
+  /** Types into the page's field, over what stands there. */
+  async type(text: string): Promise<void> {
+    await this.widget.locator('input.input').fill(text);
+  }
+
+  async accept(): Promise<void> {
+    await this.widget.locator('input.input').press('Enter');
+  }
+
+  async back(): Promise<void> {
+    await this.widget.getByRole('button', { name: 'Back' }).click();
+  }
+
+  /** What stands under the field. */
+  message(text: string | RegExp): Locator {
+    return this.widget.locator('.quick-input-message').getByText(text);
+  }
+
+  /** Gives it up. */
+  async escape(): Promise<void> {
+    await this.window.page.keyboard.press('Escape');
+    await this.widget.waitFor({ state: 'hidden' });
+  }
+}
