@@ -1,7 +1,8 @@
 import { EngineError } from '../errors';
+import type { ClusterCipher } from '../formats/qcow2/crypto/clusterCipher';
 import { FileSource } from '../io/file';
 import { Pace, type PaceOptions } from '../pace';
-import type { OpenedChain } from './layer';
+import type { Layer, OpenedChain } from './layer';
 import { openReader, type ChainReader } from './node';
 import { QemuChainStatus, STATUS } from './qemuStatus';
 import { dataSource } from './status';
@@ -9,6 +10,8 @@ import { dataSource } from './status';
 export interface CompareOptions extends PaceOptions {
   /** Sizes and allocation must be the same too, as with `qemu-img compare -s`. */
   readonly strict?: boolean | undefined;
+  /** The ciphers of both sides' encrypted layers, as `unlockChain` gives them. */
+  readonly ciphers?: ReadonlyMap<Layer, ClusterCipher> | undefined;
 }
 
 /** Which of the two compared chains. */
@@ -122,9 +125,9 @@ class CompareSide {
   /** The last answer, which is often longer than the other side's: what remains of it need not be asked again. */
   private current: (CompareExtent & { readonly start: number }) | null = null;
 
-  private constructor(side: Side, chain: OpenedChain, strict: QemuChainStatus | null) {
+  private constructor(side: Side, chain: OpenedChain, ciphers: CompareOptions['ciphers'], strict: QemuChainStatus | null) {
     this.side = side;
-    this.reader = openReader(chain);
+    this.reader = openReader(chain, { ciphers });
     this.size = this.reader.size;
     this.strict = strict;
     this.files = chain.layers.map((layer) => {
@@ -136,7 +139,7 @@ class CompareSide {
   }
 
   static async open(side: Side, chain: OpenedChain, options: CompareOptions, pace: Pace): Promise<CompareSide> {
-    return new CompareSide(side, chain, options.strict ? await QemuChainStatus.open(chain.layers, pace) : null);
+    return new CompareSide(side, chain, options.ciphers, options.strict ? await QemuChainStatus.open(chain.layers, pace) : null);
   }
 
   /** What is at `offset`, up to `end` at most. */

@@ -49,9 +49,10 @@ export function linkError({ state, role, recordedName, path }: ChainLink): Engin
 
 /**
  * Refuses an image whose guest bytes no driver would give out.
+ * @param decrypted whether its cipher is there, if it needs one
  * @throws EngineError `format.invalid`, `format.unsupported`, `data.encrypted`
  */
-export function requireReadable({ detail, filename }: Layer): void {
+export function requireReadable({ detail, filename }: Layer, decrypted = false): void {
   switch (detail.format) {
     case 'raw':
       return;
@@ -67,7 +68,7 @@ export function requireReadable({ detail, filename }: Layer): void {
           file: filename,
         });
       }
-      if (detail.metadata.cryptMethod !== 0) {
+      if (detail.metadata.cryptMethod !== 0 && !decrypted) {
         throw new EngineError('data.encrypted', `${filename}: The guest data is encrypted and cannot be shown.`, { file: filename });
       }
   }

@@ -2,7 +2,9 @@ import type { GuestClass } from '../../protocol/inspect';
 import type { LayerView } from '../../protocol/place';
 import { invalidFormat, invalidRequest } from '../errors';
 import type { CompressedDescriptor, LayerStatus } from '../formats/extent';
+import type { ClusterCipher } from '../formats/qcow2/crypto/clusterCipher';
 import { CompressedClusters } from '../formats/qcow2/reader';
+import { SECTOR_SIZE } from '../formats/raw/size';
 import type { ByteSource } from '../io/source';
 import { requireComplete, requireReadable } from './complete';
 import type { Layer, OpenedChain } from './layer';
@@ -45,6 +47,8 @@ export interface ReaderOptions {
   readonly from?: number | undefined;
   /** Bound in bytes for the tables and decompressed clusters that are kept, over all layers. */
   readonly cacheBytes?: number | undefined;
+  /** The ciphers of the layers that are encrypted, as `unlockChain` gives them. */
+  readonly ciphers?: ReadonlyMap<Layer, ClusterCipher> | undefined;
 }
 
 const DEFAULT_CACHE = 32 * 1024 * 1024;
@@ -56,12 +60,16 @@ const LEAST_CACHE = 32 * 1024;
  * @throws EngineError when a part of the chain is not open or a driver would refuse it, `data.encrypted`
  */
 export function openReader(chain: OpenedChain, options: ReaderOptions = {}): ChainReader {
-  const { view = ACTIVE_VIEW, from = 0, cacheBytes = DEFAULT_CACHE } = options;
+  const { view = ACTIVE_VIEW, from = 0, cacheBytes = DEFAULT_CACHE, ciphers } = options;
   requireComplete(chain);
   const layers = chain.layers.slice(from);
   const share = Math.max(LEAST_CACHE, Math.floor(cacheBytes / 2 / Math.max(1, layers.length)));
   const compressed = new CompressedClusters(cacheBytes / 2);
-  return new LayerStack(layers.map((layer, index) => new ReadableLayer(layer, index === 0 ? view : ACTIVE_VIEW, share, compressed)));
+  return new LayerStack(
+    layers.map(
+      (layer, index) => new ReadableLayer(layer, index === 0 ? view : ACTIVE_VIEW, share, compressed, ciphers?.get(layer) ?? null),
+    ),
+  );
 }
 
 class ReadableLayer {
@@ -73,9 +81,10 @@ class ReadableLayer {
   /** Every byte is where it is: no need to ask where. */
   readonly linear: boolean;
   private readonly compressed: CompressedClusters;
+  private readonly cipher: ClusterCipher | null;
 
-  constructor(layer: Layer, view: LayerView, cacheBytes: number, compressed: CompressedClusters) {
-    requireReadable(layer);
+  constructor(layer: Layer, view: LayerView, cacheBytes: number, compressed: CompressedClusters, cipher: ClusterCipher | null) {
+    requireReadable(layer, cipher !== null);
     const source = dataSource(layer);
     if (!source) {
       throw invalidRequest(`The data file of ${layer.filename} is not open.`);
@@ -86,10 +95,24 @@ class ReadableLayer {
     this.size = this.status.size;
     this.linear = layer.detail.format === 'raw';
     this.compressed = compressed;
+    this.cipher = cipher;
+  }
+
+  readData(hostOffset: number, guestOffset: number, target: Uint8Array): void {
+    if (!this.cipher) {
+      this.readPlain(hostOffset, target);
+      return;
+    }
+    // Whole sectors are decrypted; guest and host offset are alike inside a sector.
+    const before = guestOffset % SECTOR_SIZE;
+    const sectors = new Uint8Array(Math.ceil((before + target.length) / SECTOR_SIZE) * SECTOR_SIZE);
+    this.readPlain(hostOffset - before, sectors);
+    this.cipher.decrypt(sectors, (this.cipher.addressedBy === 'hostOffset' ? hostOffset : guestOffset) - before);
+    target.set(sectors.subarray(before, before + target.length));
   }
 
   /** What lies past the end of the file reads as zero. */
-  readData(hostOffset: number, target: Uint8Array): void {
+  private readPlain(hostOffset: number, target: Uint8Array): void {
     const count = this.source.read(target, hostOffset);
     if (count < target.length) {
       target.fill(0, count);
@@ -128,7 +151,7 @@ class LayerStack implements ChainReader {
       const part = target.subarray(done, done + extent.length);
       const layer = extent.depth === null ? null : this.layers[extent.depth]!;
       if (layer && extent.class === 'data') {
-        layer.readData(extent.hostOffset!, part);
+        layer.readData(extent.hostOffset!, guestOffset + done, part);
       } else if (layer && extent.compressed) {
         layer.readCompressed(extent.compressed, guestOffset + done, part);
       } else {
