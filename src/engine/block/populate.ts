@@ -1,0 +1,142 @@
+import { after, isPromise, type Awaitable } from '../awaitable';
+import { statusAbove } from './above';
+import type { BlockNode } from './blockNode';
+import type { RequestTracker } from './requests';
+
+/** What one step did. */
+export interface Populated {
+  /** Bytes from the offset that was asked for that need nothing more, at least 1. */
+  readonly length: number;
+  /** Bytes of them that were read from below and written here. */
+  readonly copied: number;
+  /** Bytes of them that became zeroes here. */
+  readonly zeroed: number;
+}
+
+export interface PopulateRequest {
+  /** The image that gets the data. */
+  readonly node: BlockNode;
+  /** Knows what is being changed in `node`; everybody who writes there goes through it. */
+  readonly requests: RequestTracker;
+  /** What lies in this node and below stays there; null copies from the whole chain. */
+  readonly base: BlockNode | null;
+  /** Bytes that are read and written at a time, at most; a multiple of the cluster size is rounded up to. */
+  readonly chunkBytes?: number | undefined;
+}
+
+/** Large enough for the disk, small enough for a guest's write that has to wait for it. */
+const DEFAULT_CHUNK = 512 * 1024;
+
+/**
+ * Copies into an image what it has not allocated and the chain above `base` supplies: the step that streaming and copy-on-read share. Looks at
+ * `offset`; what is allocated, or supplied by no node above the base, is passed over, and of the rest at most one chunk is copied. The copy
+ * has its clusters for itself: it waits for the writes in flight there, looks again, and later writes wait for it, so it never replaces
+ * what somebody has written.
+ * @param offset and `length` guest bytes, inside the disk; `length` at least 1
+ * @throws EngineError of the node that was read or written
+ */
+export function populate(request: PopulateRequest, offset: number, length: number): Awaitable<Populated> {
+  const { node, base } = request;
+  const passed = (bytes: number): Populated => ({ length: bytes, copied: 0, zeroed: 0 });
+  return after(node.blockStatus(offset, length), (own) => {
+    if (own.class !== 'unallocated') {
+      return passed(Math.min(length, own.length));
+    }
+    const rest = Math.min(length, own.length);
+    const backing = node.backing;
+    if (backing === null || backing === base || (base === null && offset >= backing.size)) {
+      // Reads as it will without the chain: nothing to do.
+      return passed(rest);
+    }
+    return after(statusAbove(backing, base, offset, rest), (above) =>
+      above.class === 'unallocated' ? passed(above.length) : copyChunk(request, offset, above.length),
+    );
+  });
+}
+
+/** Copies the clusters around a stretch, as one serialising request. */
+function copyChunk(request: PopulateRequest, offset: number, length: number): Awaitable<Populated> {
+  const { node, requests, chunkBytes = DEFAULT_CHUNK } = request;
+  const cluster = node.clusterSize ?? 1;
+  const start = Math.floor(offset / cluster) * cluster;
+  const chunk = Math.max(cluster, Math.floor(chunkBytes / cluster) * cluster);
+  const end = Math.min(node.size, Math.ceil((offset + length) / cluster) * cluster, start + chunk);
+  const totals = { copied: 0, zeroed: 0 };
+  const copied = requests.run(start, end - start, true, () => copyRange(request, start, end, totals));
+  return after(copied, () => ({ length: Math.min(length, end - offset), ...totals }));
+}
+
+function copyRange(request: PopulateRequest, from: number, end: number, totals: { copied: number; zeroed: number }): Awaitable<void> {
+  for (let at = from; at < end;) {
+    const done = copyStretch(request, at, end - at, totals);
+    if (isPromise(done)) {
+      const here = at;
+      return done.then((bytes) => copyRange(request, here + bytes, end, totals));
+    }
+    at += done;
+  }
+}
+
+/** Copies what one answer of the chain covers. Returns its length. */
+function copyStretch(
+  { node, base }: PopulateRequest,
+  offset: number,
+  length: number,
+  totals: { copied: number; zeroed: number },
+): Awaitable<number> {
+  return after(node.blockStatus(offset, length), (own) => {
+    const rest = Math.min(length, own.length);
+    if (own.class !== 'unallocated') {
+      return rest;
+    }
+    const backing = node.backing!;
+    return after(statusAbove(backing, base, offset, rest), ({ class: kind, length: bytes }) => {
+      switch (kind) {
+        case 'unallocated':
+          return bytes;
+        case 'zero':
+          totals.zeroed += bytes;
+          return after(node.writeZeroes(offset, bytes, { mayUnmap: true }), () => bytes);
+        case 'data': {
+          // To the end of the cluster, or the driver would have to read the rest of it from below once more.
+          const cluster = node.clusterSize ?? 1;
+          const whole = Math.min(length, Math.ceil((offset + bytes) / cluster) * cluster - offset);
+          return after(copyData(node, backing, offset, whole, totals), () => whole);
+        }
+      }
+    });
+  });
+}
+
+function copyData(
+  node: BlockNode,
+  backing: BlockNode,
+  offset: number,
+  length: number,
+  totals: { copied: number; zeroed: number },
+): Awaitable<void> {
+  const buffer = new Uint8Array(length);
+  // Past the end of the backing file there are zeroes.
+  const backed = buffer.subarray(0, Math.min(length, backing.size - offset));
+  return after(backing.read(offset, backed), () => {
+    if (isZero(buffer)) {
+      totals.zeroed += length;
+      return node.writeZeroes(offset, length, { mayUnmap: true });
+    }
+    totals.copied += length;
+    return node.write(offset, buffer);
+  });
+}
+
+const ZEROES = Buffer.alloc(DEFAULT_CHUNK);
+
+/** Whether all bytes are 0. Comparing with zeroes is a `memcmp`, which no loop here beats. */
+function isZero(bytes: Uint8Array): boolean {
+  for (let at = 0; at < bytes.length; at += ZEROES.length) {
+    const part = bytes.subarray(at, at + ZEROES.length);
+    if (ZEROES.compare(part, 0, part.length, 0, part.length) !== 0) {
+      return false;
+    }
+  }
+  return true;
+}

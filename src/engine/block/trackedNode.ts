@@ -1,0 +1,206 @@
+import { after, isPromise, type Awaitable } from '../awaitable';
+import type { BlockNode, NodeStatus, Preallocation, WriteOptions, ZeroOptions } from './blockNode';
+import { populate, type Populated } from './populate';
+import { RequestTracker } from './requests';
+
+/** What copy-on-read is told. */
+export interface CopyOnReadOptions {
+  /** The lowest node whose data is copied (QEMU's `bottom`); null for the whole chain. */
+  readonly bottom: BlockNode | null;
+  /** Asked before each copy; false leaves the layer as it is. For a layer that may only grow so far. */
+  readonly mayCopy?: ((bytes: number) => boolean) | undefined;
+  /** Told when a copy could not be written: the guest has its bytes all the same. */
+  readonly onError?: ((error: unknown) => void) | undefined;
+}
+
+/** Sees the guest's requests come and go. */
+export interface GuestObserver {
+  requestBegan(): void;
+  requestEnded(): void;
+}
+
+/** Where the bytes that a guest read came from. */
+export interface ReadCounts {
+  /** Bytes that the layer had. */
+  readonly hits: number;
+  /** Bytes that were read from below. */
+  readonly misses: number;
+}
+
+/**
+ * An image as its guests and its jobs see it: every change is known while it is in flight, so that a job's copy and a guest's write never
+ * meet, and reads may be copied into the layer on the way (QEMU's copy-on-read), switched on and off while the guest runs.
+ */
+export class TrackedNode implements BlockNode {
+  readonly image: BlockNode;
+  readonly requests = new RequestTracker();
+  private copyOnRead: CopyOnReadOptions | null = null;
+  private readonly observers = new Set<GuestObserver>();
+  private hits = 0;
+  private misses = 0;
+
+  constructor(image: BlockNode) {
+    this.image = image;
+  }
+
+  get nodeName(): string {
+    return this.image.nodeName;
+  }
+
+  get driver(): BlockNode['driver'] {
+    return this.image.driver;
+  }
+
+  get filename(): string {
+    return this.image.filename;
+  }
+
+  get size(): number {
+    return this.image.size;
+  }
+
+  get readOnly(): boolean {
+    return this.image.readOnly;
+  }
+
+  get clusterSize(): number | null {
+    return this.image.clusterSize;
+  }
+
+  get backing(): BlockNode | null {
+    return this.image.backing;
+  }
+
+  /** Counted since the node was opened, while copy-on-read was on. */
+  get readCounts(): ReadCounts {
+    return { hits: this.hits, misses: this.misses };
+  }
+
+  /** Null switches it off. Copies in flight end as they are. */
+  setCopyOnRead(options: CopyOnReadOptions | null): void {
+    this.copyOnRead = options;
+  }
+
+  /** Tells of guest requests until the returned function is called. */
+  observe(observer: GuestObserver): () => void {
+    this.observers.add(observer);
+    return () => this.observers.delete(observer);
+  }
+
+  read(guestOffset: number, target: Uint8Array): Awaitable<void> {
+    return this.observed(() => (this.copyOnRead ? this.readCopying(guestOffset, target, 0) : this.image.read(guestOffset, target)));
+  }
+
+  write(guestOffset: number, bytes: Uint8Array, options?: WriteOptions): Awaitable<void> {
+    return this.change(guestOffset, bytes.length, () => this.image.write(guestOffset, bytes, options));
+  }
+
+  writeZeroes(guestOffset: number, length: number, options?: ZeroOptions): Awaitable<void> {
+    return this.change(guestOffset, length, () => this.image.writeZeroes(guestOffset, length, options));
+  }
+
+  discard(guestOffset: number, length: number): Awaitable<void> {
+    return this.change(guestOffset, length, () => this.image.discard(guestOffset, length));
+  }
+
+  flush(): Promise<void> {
+    return this.image.flush();
+  }
+
+  blockStatus(guestOffset: number, length: number): Awaitable<NodeStatus> {
+    return this.image.blockStatus(guestOffset, length);
+  }
+
+  /** Waits for everything in flight, and everything that comes later waits for it. */
+  resize(size: number, preallocation?: Preallocation): Promise<void> {
+    return Promise.resolve(this.requests.run(0, Infinity, true, () => this.image.resize(size, preallocation)));
+  }
+
+  async close(): Promise<void> {
+    await this.requests.drain();
+    await this.image.close();
+  }
+
+  /**
+   * Copies into the image, from `offset` on, what the chain above `base` has and the image has not; one step. See `populate`.
+   * @throws EngineError of the node that was read or written
+   */
+  populate(base: BlockNode | null, offset: number, length: number, chunkBytes?: number): Awaitable<Populated> {
+    return populate({ node: this.image, requests: this.requests, base, chunkBytes }, offset, length);
+  }
+
+  private change(offset: number, length: number, request: () => Awaitable<void>): Awaitable<void> {
+    return this.observed(() => this.requests.run(offset, length, false, request));
+  }
+
+  private observed<T>(request: () => Awaitable<T>): Awaitable<T> {
+    if (this.observers.size === 0) {
+      return request();
+    }
+    const observers = [...this.observers];
+    const ended = () => {
+      for (const observer of observers) {
+        observer.requestEnded();
+      }
+    };
+    for (const observer of observers) {
+      observer.requestBegan();
+    }
+    let result: Awaitable<T>;
+    try {
+      result = request();
+    } catch (error) {
+      ended();
+      throw error;
+    }
+    if (isPromise(result)) {
+      return result.finally(ended);
+    }
+    ended();
+    return result;
+  }
+
+  /** What the layer has goes straight into the reader's buffer; what it has not is copied first and then read from it. */
+  private readCopying(guestOffset: number, target: Uint8Array, from: number): Awaitable<void> {
+    for (let done = from; done < target.length;) {
+      const step = this.readPiece(guestOffset + done, target.subarray(done));
+      if (isPromise(step)) {
+        const here = done;
+        return step.then((bytes) => this.readCopying(guestOffset, target, here + bytes));
+      }
+      done += step;
+    }
+  }
+
+  private readPiece(offset: number, target: Uint8Array): Awaitable<number> {
+    return after(this.image.blockStatus(offset, target.length), ({ class: kind, length }) => {
+      const part = target.subarray(0, Math.min(length, target.length));
+      if (kind === 'unallocated') {
+        this.misses += part.length;
+        return after(this.copyFor(offset, part.length), () => after(this.image.read(offset, part), () => part.length));
+      }
+      this.hits += part.length;
+      return after(this.image.read(offset, part), () => part.length);
+    });
+  }
+
+  private copyFor(offset: number, length: number): Awaitable<void> {
+    const options = this.copyOnRead;
+    if (options === null || this.image.readOnly || options.mayCopy?.(length) === false) {
+      return;
+    }
+    const failed = (error: unknown) => {
+      // The guest asked for bytes, not for a copy: it gets them from below.
+      options.onError?.(error);
+    };
+    try {
+      const step = this.populate(options.bottom === null ? null : options.bottom.backing, offset, length);
+      if (isPromise(step)) {
+        return step.then(({ length: done }) => (done < length ? this.copyFor(offset + done, length - done) : undefined), failed);
+      }
+      return step.length < length ? this.copyFor(offset + step.length, length - step.length) : undefined;
+    } catch (error) {
+      failed(error);
+    }
+  }
+}
