@@ -19,6 +19,16 @@ export interface GuestObserver {
   requestEnded(): void;
 }
 
+/** A range that a guest has changed, or tried to. */
+export interface GuestChange {
+  readonly offset: number;
+  readonly length: number;
+  /** An unknown part of the change took place. */
+  readonly failed: boolean;
+  /** Makes the same change to another node. */
+  apply(node: BlockNode): Awaitable<void>;
+}
+
 /** Where the bytes that a guest read came from. */
 export interface ReadCounts {
   /** Bytes that the layer had. */
@@ -32,15 +42,26 @@ export interface ReadCounts {
  * meet, and reads may be copied into the layer on the way (QEMU's copy-on-read), switched on and off while the guest runs.
  */
 export class TrackedNode implements BlockNode {
-  readonly image: BlockNode;
   readonly requests = new RequestTracker();
   private copyOnRead: CopyOnReadOptions | null = null;
   private readonly observers = new Set<GuestObserver>();
+  private readonly changeListeners = new Set<(change: GuestChange) => Awaitable<void>>();
+  private current: BlockNode;
   private hits = 0;
   private misses = 0;
 
   constructor(image: BlockNode) {
-    this.image = image;
+    this.current = image;
+  }
+
+  /** What the requests go to. */
+  get image(): BlockNode {
+    return this.current;
+  }
+
+  /** Requests that wait or come later go to another image; to be called while none is in flight (see `requests`). */
+  replaceImage(image: BlockNode): void {
+    this.current = image;
   }
 
   get nodeName(): string {
@@ -87,20 +108,26 @@ export class TrackedNode implements BlockNode {
     return () => this.observers.delete(observer);
   }
 
+  /** Tells of every change that a guest made, before the guest is told: it waits for the listener. */
+  onDidChange(listener: (change: GuestChange) => Awaitable<void>): () => void {
+    this.changeListeners.add(listener);
+    return () => this.changeListeners.delete(listener);
+  }
+
   read(guestOffset: number, target: Uint8Array): Awaitable<void> {
     return this.observed(() => (this.copyOnRead ? this.readCopying(guestOffset, target, 0) : this.image.read(guestOffset, target)));
   }
 
   write(guestOffset: number, bytes: Uint8Array, options?: WriteOptions): Awaitable<void> {
-    return this.change(guestOffset, bytes.length, () => this.image.write(guestOffset, bytes, options));
+    return this.change(guestOffset, bytes.length, (node) => node.write(guestOffset, bytes, options));
   }
 
   writeZeroes(guestOffset: number, length: number, options?: ZeroOptions): Awaitable<void> {
-    return this.change(guestOffset, length, () => this.image.writeZeroes(guestOffset, length, options));
+    return this.change(guestOffset, length, (node) => node.writeZeroes(guestOffset, length, options));
   }
 
   discard(guestOffset: number, length: number): Awaitable<void> {
-    return this.change(guestOffset, length, () => this.image.discard(guestOffset, length));
+    return this.change(guestOffset, length, (node) => node.discard(guestOffset, length));
   }
 
   flush(): Promise<void> {
@@ -129,8 +156,27 @@ export class TrackedNode implements BlockNode {
     return populate({ node: this.image, requests: this.requests, base, chunkBytes }, offset, length);
   }
 
-  private change(offset: number, length: number, request: () => Awaitable<void>): Awaitable<void> {
-    return this.observed(() => this.requests.run(offset, length, false, request));
+  private change(offset: number, length: number, apply: GuestChange['apply']): Awaitable<void> {
+    return this.observed(() => this.requests.run(offset, length, false, () => this.told(offset, length, apply)));
+  }
+
+  private told(offset: number, length: number, apply: GuestChange['apply']): Awaitable<void> {
+    if (this.changeListeners.size === 0) {
+      return apply(this.current);
+    }
+    return this.applyAndTell(offset, length, apply);
+  }
+
+  private async applyAndTell(offset: number, length: number, apply: GuestChange['apply']): Promise<void> {
+    let failed = true;
+    try {
+      await apply(this.current);
+      failed = false;
+    } finally {
+      for (const listener of [...this.changeListeners]) {
+        await listener({ offset, length, failed, apply });
+      }
+    }
   }
 
   private observed<T>(request: () => Awaitable<T>): Awaitable<T> {
