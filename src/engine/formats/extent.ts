@@ -1,4 +1,5 @@
 import type { GuestClass } from '../../protocol/inspect';
+import type { ByteSource } from '../io/source';
 
 /** Where a compressed cluster's bytes lie. */
 export interface CompressedDescriptor {
@@ -35,6 +36,8 @@ export interface GuestExtent {
   readonly compressed: CompressedDescriptor | null;
   /** Set exactly for the class `unknown`. */
   readonly problem: ExtentProblem | null;
+  /** The file that host offsets count in, where a layer's data lies in several (VMDK); left out where it lies in one. */
+  readonly source?: ByteSource | undefined;
 }
 
 /** One layer's own allocation, without what lies below it: which of its guest bytes are where. */

@@ -34,7 +34,6 @@ export function vmdkInfo(source: ByteSource, options: InfoOptions): FormatPart {
   if (metadata.descriptor === null || metadata.createType === null) {
     throw invalidFormat(source.name, 'VMDK descriptor', metadata.descriptor?.hostOffset ?? 0, 'It does not say the create type.');
   }
-  const text = metadata.descriptor.text;
   // The extent of a file with a sparse header is that file itself, whatever its descriptor calls it.
   const own = metadata.header !== null;
   const extents = own ? [ownExtent(metadata, options.filename)] : metadata.extents.map((extent) => extentInfo(extent, options));
@@ -49,8 +48,8 @@ export function vmdkInfo(source: ByteSource, options: InfoOptions): FormatPart {
       type: 'vmdk',
       data: {
         createType: metadata.createType,
-        cid: contentId(text, 'CID') ?? 0,
-        parentCid: contentId(text, 'parentCID') ?? 0xffffffff,
+        cid: metadata.contentId ?? 0,
+        parentCid: metadata.parentContentId ?? 0xffffffff,
         extents,
       },
     },
@@ -85,10 +84,4 @@ function allocated(extents: readonly VmdkExtent[], options: InfoOptions): number
 
 function resolveExtent(recorded: string, { fileName, currentFolder }: InfoOptions): ResolvedName {
   return resolveName(recorded, { imageFilename: fileName, role: 'extent', currentFolder });
-}
-
-/** A content id: 32 bits in hexadecimal without a prefix. */
-function contentId(text: string, key: 'CID' | 'parentCID'): number | null {
-  const match = new RegExp(`^${key}=([0-9a-fA-F]{1,8})\\s*$`, 'm').exec(text);
-  return match ? parseInt(match[1] ?? '', 16) : null;
 }

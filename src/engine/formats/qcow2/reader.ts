@@ -1,18 +1,17 @@
 import { EngineError } from '../../errors';
 import { readPadded } from '../../io/source';
+import { DecompressedCache } from '../decompressedCache';
 import type { CompressedDescriptor } from '../extent';
 import { decompressCluster } from './compression';
 import type { Qcow2Metadata } from './metadata';
 
 /** Decompressed clusters of a chain's images; the least recently used go when the bound is reached. */
 export class CompressedClusters {
-  private readonly maxBytes: number;
-  private readonly clusters = new Map<string, Uint8Array>();
-  private bytes = 0;
+  private readonly cache: DecompressedCache;
 
   /** @param maxBytes one cluster is kept even when it is larger */
   constructor(maxBytes: number) {
-    this.maxBytes = maxBytes;
+    this.cache = new DecompressedCache(maxBytes);
   }
 
   /**
@@ -21,27 +20,7 @@ export class CompressedClusters {
    * @throws EngineError `data.undecodable`, `format.unsupported`, `file.io`
    */
   cluster(owner: number, metadata: Qcow2Metadata, descriptor: CompressedDescriptor): Uint8Array {
-    const key = `${owner}:${descriptor.hostOffset}`;
-    let cluster = this.clusters.get(key);
-    if (cluster) {
-      this.clusters.delete(key);
-    } else {
-      cluster = decompress(metadata, descriptor);
-      this.makeRoom(cluster.length);
-      this.bytes += cluster.length;
-    }
-    this.clusters.set(key, cluster);
-    return cluster;
-  }
-
-  private makeRoom(length: number): void {
-    for (const [key, { length: freed }] of this.clusters) {
-      if (this.bytes + length <= this.maxBytes) {
-        break;
-      }
-      this.clusters.delete(key);
-      this.bytes -= freed;
-    }
+    return this.cache.get(`${owner}:${descriptor.hostOffset}`, () => decompress(metadata, descriptor));
   }
 }
 

@@ -11,9 +11,11 @@ export interface VmdkExtent {
   readonly type: string;
   /** Null for ZERO extents. */
   readonly fileName: string | null;
+  /** Where a flat extent's data begins in its file, in bytes; null where the line does not say. */
+  readonly hostOffset: number | null;
 }
 
-/** What a VMDK's descriptor and sparse header say. Grains are not read: a VMDK is looked at, not followed. */
+/** What a VMDK's descriptor and sparse header say. */
 export interface VmdkMetadata {
   readonly source: ByteSource;
   /** Null for a descriptor file without an extent of its own. */
@@ -21,6 +23,12 @@ export interface VmdkMetadata {
   readonly descriptor: { readonly text: string; readonly hostOffset: number } | null;
   readonly createType: string | null;
   readonly parentFileNameHint: string | null;
+  /** Changes whenever the disk is written by somebody new; null when the descriptor does not say. */
+  readonly contentId: number | null;
+  /** The content id that the parent had when this image was made; 0xffffffff without a parent. */
+  readonly parentContentId: number | null;
+  /** The disk is this file itself, whatever the descriptor says of extents. */
+  readonly ownExtent: boolean;
   readonly extents: readonly VmdkExtent[];
   /** Virtual disk size in bytes; 0 when nothing says. */
   readonly size: number;
@@ -53,7 +61,9 @@ export function readVmdkMetadata(source: ByteSource): VmdkMetadata {
     });
   }
   const extents = text === null ? [] : parseExtents(text);
-  const capacity = header ? header.number('capacity') * SECTOR : extents.reduce((sum, extent) => sum + extent.length, 0);
+  const ownExtent = header !== null && header.bigint('capacity') !== 0n;
+  const capacity =
+    header && ownExtent ? header.number('capacity') * SECTOR : usedLines(extents).reduce((sum, { length }) => sum + length, 0);
   if (!Number.isSafeInteger(capacity)) {
     problems.push({
       severity: 'error',
@@ -66,8 +76,11 @@ export function readVmdkMetadata(source: ByteSource): VmdkMetadata {
   return {
     source,
     header,
+    ownExtent,
     extents,
     problems,
+    contentId: contentId(text, 'CID'),
+    parentContentId: contentId(text, 'parentCID'),
     descriptor: text === null ? null : { text, hostOffset: descriptorOffset },
     createType: value(text, 'createType'),
     parentFileNameHint: value(text, 'parentFileNameHint'),
@@ -97,10 +110,31 @@ function value(text: string | null, key: string): string | null {
 function parseExtents(text: string): VmdkExtent[] {
   const extents: VmdkExtent[] = [];
   for (const line of text.split('\n')) {
-    const match = /^(RW|RDONLY|NOACCESS)\s+(\d+)\s+([A-Z0-9]+)(?:\s+"([^"]*)")?/.exec(line.trim());
+    const match = /^(RW|RDONLY|NOACCESS)\s+(\d+)\s+([A-Z0-9]+)(?:\s+"([^"]*)")?(?:\s+(\d+))?/.exec(line.trim());
     if (match) {
-      extents.push({ access: match[1] ?? '', length: Number(match[2]) * SECTOR, type: match[3] ?? '', fileName: match[4] ?? null });
+      const [, access = '', sectors, type = '', fileName = null, offset] = match;
+      const hostOffset = offset === undefined ? null : Number(offset) * SECTOR;
+      extents.push({ access, length: Number(sectors) * SECTOR, type, fileName, hostOffset });
     }
   }
   return extents;
+}
+
+/** The lines that stand for a part of the disk, as QEMU sees it: it passes over extents that may not be written, and over zeroes. */
+function usedLines(extents: readonly VmdkExtent[]): readonly (VmdkExtent & { readonly fileName: string })[] {
+  return extents.flatMap((extent) => {
+    const { access, fileName, length } = extent;
+    return access === 'RW' && fileName !== null && length > 0 ? [{ ...extent, fileName }] : [];
+  });
+}
+
+/** The extents that hold the disk in files of their own; none where the image is its own extent. */
+export function usedExtents({ ownExtent, extents }: VmdkMetadata): readonly (VmdkExtent & { readonly fileName: string })[] {
+  return ownExtent ? [] : usedLines(extents);
+}
+
+/** 32 bits in hexadecimal without a prefix. */
+function contentId(text: string | null, key: 'CID' | 'parentCID'): number | null {
+  const match = new RegExp(`^${key}=([0-9a-fA-F]{1,8})\\s*$`, 'm').exec(text ?? '');
+  return match ? parseInt(match[1] ?? '', 16) : null;
 }
