@@ -17,6 +17,44 @@ const OFFSET_LOW = 0xfffffe00;
 /** What an L2 entry (with extended L2: one subcluster of it) says, in QEMU's cases. */
 type EntryKind = 'unallocated' | 'data' | 'zero' | 'compressed';
 
+/** Where a view's tables are had from: the file, or the memory of whoever changes them. */
+export interface GuestTables {
+  /** Entries of the L1 table. */
+  readonly l1Size: number;
+  /** The L2 table's offset; 0 where there is none, as beyond the end of the L1 table. */
+  tableOffset(l1Index: number): number;
+  /** Byte offset in the file of an L1 entry. */
+  l1EntryOffset(l1Index: number): number;
+  /** L2 tables come in pieces of `pieceBytes`, a part of a cluster. */
+  readonly slices: { readonly pieceBytes: number; piece(hostOffset: number): WordTable };
+}
+
+/** The tables as they stand in the file. */
+export class FileTables implements GuestTables {
+  readonly slices: TableCache;
+  readonly l1Size: number;
+  private readonly l1: PagedTable;
+
+  /**
+   * @param location the active L1 table or a snapshot's
+   * @param cacheBytes bound for the L2 tables kept in memory
+   */
+  constructor({ source, clusterSize }: Qcow2Metadata, location: L1Location, cacheBytes: number) {
+    const l1Cache = new TableCache(source, 'big', MAX_PIECE, cacheBytes / 4);
+    this.l1Size = Math.min(location.entries, LIMITS.maxL1Bytes / 8);
+    this.l1 = new PagedTable(l1Cache, location.hostOffset, this.l1Size);
+    this.slices = new TableCache(source, 'big', Math.min(clusterSize, MAX_PIECE), cacheBytes);
+  }
+
+  tableOffset(l1Index: number): number {
+    return l1Index < this.l1Size ? hostOffsetAt(this.l1.pieceOf(l1Index), this.l1.indexInPiece(l1Index)) : 0;
+  }
+
+  l1EntryOffset(l1Index: number): number {
+    return this.l1.entryOffset(l1Index);
+  }
+}
+
 /**
  * Guest clusters to host clusters by the L1 and L2 tables of one view of a qcow2 image, interpreted as QEMU's driver does
  * (block/qcow2-cluster.c, qcow2_get_host_offset): what it stops at is `unknown` here, what it ignores (reserved bits) is ignored.
@@ -24,26 +62,19 @@ type EntryKind = 'unallocated' | 'data' | 'zero' | 'compressed';
 export class Qcow2ClusterMap implements LayerStatus {
   readonly size: number;
   private readonly metadata: Qcow2Metadata;
-  private readonly l1: PagedTable;
-  private readonly cache: TableCache;
+  private readonly tables: GuestTables;
   /** Guest bytes that one allocation bit stands for: a cluster, or a subcluster. */
   private readonly unit: number;
   private readonly entriesPerPiece: number;
 
-  /**
-   * @param location the active L1 table or a snapshot's
-   * @param size virtual size in bytes of that view
-   * @param cacheBytes bound for the L2 tables kept in memory
-   */
-  constructor(metadata: Qcow2Metadata, location: L1Location, size: number, cacheBytes: number) {
-    const { source, clusterSize, extendedL2, l2EntryBytes } = metadata;
+  /** @param size virtual size in bytes of that view */
+  constructor(metadata: Qcow2Metadata, tables: GuestTables, size: number) {
+    const { clusterSize, extendedL2, l2EntryBytes } = metadata;
     this.metadata = metadata;
     this.size = size;
-    const l1Cache = new TableCache(source, 'big', MAX_PIECE, cacheBytes / 4);
-    this.l1 = new PagedTable(l1Cache, location.hostOffset, Math.min(location.entries, LIMITS.maxL1Bytes / 8));
-    this.cache = new TableCache(source, 'big', Math.min(clusterSize, MAX_PIECE), cacheBytes);
+    this.tables = tables;
     this.unit = extendedL2 ? clusterSize / LIMITS.subclustersPerCluster : clusterSize;
-    this.entriesPerPiece = this.cache.pieceBytes / l2EntryBytes;
+    this.entriesPerPiece = tables.slices.pieceBytes / l2EntryBytes;
   }
 
   blockStatus(guestOffset: number, length: number): GuestExtent {
@@ -58,33 +89,29 @@ export class Qcow2ClusterMap implements LayerStatus {
     const l1Index = Math.floor(guestOffset / metadata.l2Coverage);
     const tableEnd = (l1Index + 1) * metadata.l2Coverage;
     const inTable = Math.min(wanted, tableEnd - guestOffset);
-    const tableOffset = this.tableOffset(l1Index);
+    const tableOffset = this.tables.tableOffset(l1Index);
     if (tableOffset === 0) {
       return plainExtent('unallocated', Math.min(wanted, this.emptyUntil(l1Index) - guestOffset));
     }
     if (tableOffset % metadata.clusterSize !== 0) {
       const message = `The L2 table offset ${offsetText(tableOffset)} is not aligned to a cluster.`;
-      return unknownExtent(inTable, 'L1 table entry', this.l1.entryOffset(l1Index), message);
+      return unknownExtent(inTable, 'L1 table entry', this.tables.l1EntryOffset(l1Index), message);
     }
     return this.statusInTable(tableOffset, guestOffset, inTable);
   }
 
-  /** The L2 table's offset; 0 where there is none, as beyond the end of the L1 table. */
-  private tableOffset(l1Index: number): number {
-    return l1Index < this.l1.length ? hostOffsetAt(this.l1.pieceOf(l1Index), this.l1.indexInPiece(l1Index)) : 0;
-  }
-
   /** Guest offset up to which no L2 table exists, from a missing one on. */
   private emptyUntil(l1Index: number): number {
-    if (l1Index >= this.l1.length) {
+    const { tables } = this;
+    if (l1Index >= tables.l1Size) {
       return this.size;
     }
     let index = l1Index + 1;
-    const limit = Math.min(this.l1.length, index + MAX_EMPTY_TABLES);
-    while (index < limit && this.tableOffset(index) === 0) {
+    const limit = Math.min(tables.l1Size, index + MAX_EMPTY_TABLES);
+    while (index < limit && tables.tableOffset(index) === 0) {
       index++;
     }
-    return index >= this.l1.length ? this.size : index * this.metadata.l2Coverage;
+    return index >= tables.l1Size ? this.size : index * this.metadata.l2Coverage;
   }
 
   private statusInTable(tableOffset: number, guestOffset: number, length: number): GuestExtent {
@@ -92,7 +119,8 @@ export class Qcow2ClusterMap implements LayerStatus {
     const cluster = Math.floor(guestOffset / clusterSize);
     const entry = cluster % l2Entries;
     const inPiece = entry % this.entriesPerPiece;
-    const piece = this.cache.piece(tableOffset + Math.floor(entry / this.entriesPerPiece) * this.cache.pieceBytes);
+    const { slices } = this.tables;
+    const piece = slices.piece(tableOffset + Math.floor(entry / this.entriesPerPiece) * slices.pieceBytes);
     const guestStart = cluster * clusterSize;
     const inPieceLength = Math.min(length, guestStart + (this.entriesPerPiece - inPiece) * clusterSize - guestOffset);
     return extendedL2

@@ -132,3 +132,30 @@ function broken(error: unknown): 'broken' {
   }
   throw error;
 }
+
+/**
+ * Compresses one cluster.
+ * @returns null when it does not get smaller
+ * @throws EngineError `format.unsupported` when the method is unknown or this Node cannot do it
+ */
+export function compressCluster(compression: Compression, cluster: Uint8Array): Uint8Array | null {
+  let output: Uint8Array;
+  switch (compression) {
+    case 'zlib':
+      output = zlib.deflateRawSync(cluster, { windowBits: WINDOW_BITS });
+      break;
+    case 'zstd': {
+      const { zstdCompressSync } = zlib as Partial<typeof zlib>;
+      if (!zstdCompressSync) {
+        throw new EngineError('format.unsupported', 'The image is compressed with zstd, which this Node cannot do.', {
+          remedy: 'Use Node 22.15 or later.',
+        });
+      }
+      output = zstdCompressSync(cluster);
+      break;
+    }
+    case 'unknown':
+      throw new EngineError('format.unsupported', 'The image is compressed with a method that is not known.');
+  }
+  return output.length < cluster.length ? output : null;
+}

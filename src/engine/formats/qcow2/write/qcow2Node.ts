@@ -1,0 +1,564 @@
+import { isPromise, type Awaitable } from '../../../awaitable';
+import type { BlockNode, NodeStatus, Preallocation, WriteOptions, ZeroOptions } from '../../../block/blockNode';
+import { corruptImage, EngineError, invalidRequest, readOnlyImage } from '../../../errors';
+import { requireOpenableQcow2 } from '../../../info/opening';
+import { loading } from '../../../io/loading';
+import type { Storage } from '../../../io/storage';
+import { Qcow2ClusterMap } from '../clusterMap';
+import type { ClusterCipher } from '../crypto/clusterCipher';
+import { readQcow2Metadata, type Qcow2Metadata } from '../metadata';
+import { AUTOCLEAR, BITMAPS_EXTENSION, ENCRYPTION_EXTENSION, EXTENSION, FEATURE } from '../structures';
+import { readSnapshotTable } from '../snapshots';
+import { readBitmapDirectory } from '../bitmaps';
+import { Decoded } from '../../../layout/codec';
+import { Claims } from './claims';
+import { EntryCodec } from './clusterEntry';
+import { CompressedWriter } from './compressedWriter';
+import { GuestData } from './guestData';
+import { GuestWriter, type ImageParts } from './guestWriter';
+import { HeaderFields } from './headerFields';
+import { MetadataOrder } from './order';
+import { rebuildRefcounts } from './rebuild';
+import { Refcounts } from './refcounts';
+import { REGION, Regions } from './regions';
+import { Resizer } from './resizer';
+import { run, wait, type Steps } from './steps';
+import { ActiveTables } from './tables';
+
+/** Told of what happens to an image that is open for writing: persistent bitmaps. */
+export interface Qcow2Hooks {
+  /** A guest's bytes change, or become zero; called before they do. */
+  onGuestChange?(guestOffset: number, length: number): void;
+  /** Before the first change after opening; whatever it writes is on the disk before the change. */
+  beforeFirstChange?(node: Qcow2Node): Awaitable<void>;
+  /** The image is closed; everything else was written. */
+  beforeClose?(node: Qcow2Node): Awaitable<void>;
+}
+
+export interface Qcow2NodeOptions {
+  /** The node owns it, and the data file, from then on. */
+  readonly storage: Storage;
+  /** Where guest data lies, for images that keep it elsewhere. */
+  readonly dataFile?: Storage | null | undefined;
+  /** Opened for what unallocated ranges are read from; it stays its owner's to close. */
+  readonly backing: BlockNode | null;
+  readonly nodeName: string;
+  /** The image's name as QEMU has it in messages; the storage's when left out. */
+  readonly filename?: string | undefined;
+  readonly readOnly: boolean;
+  /** Bytes of tables to keep; 32 MiB when left out. */
+  readonly cacheBytes?: number | undefined;
+  /** For encrypted images. */
+  readonly cipher?: ClusterCipher | null | undefined;
+  readonly hooks?: Qcow2Hooks | undefined;
+}
+
+const DEFAULT_CACHE = 32 * 1024 * 1024;
+/** Decompressed clusters that are kept. */
+const COMPRESSED_BYTES = 8 * 1024 * 1024;
+const KNOWN_AUTOCLEAR = AUTOCLEAR.bitmaps | AUTOCLEAR.rawExternalData;
+const COPIED_HIGH = 0x80000000;
+const KIND_HIGH = 0xc0000000;
+
+/**
+ * A qcow2 image as a node. The order in which its metadata reaches the disk is told in `MetadataOrder`; requests that do not touch the
+ * same clusters run at the same time.
+ */
+export class Qcow2Node implements BlockNode {
+  readonly driver = 'qcow2';
+  readonly nodeName: string;
+  readonly filename: string;
+  readonly readOnly: boolean;
+  readonly clusterSize: number;
+  readonly storage: Storage;
+  readonly dataFile: Storage | null;
+  readonly header: HeaderFields;
+  readonly regions: Regions;
+  readonly refcounts: Refcounts;
+  readonly tables: ActiveTables;
+  readonly order: MetadataOrder;
+  readonly codec: EntryCodec;
+  readonly hooks: Qcow2Hooks;
+  private readonly data: GuestData;
+  private readonly writer: GuestWriter;
+  private readonly compressor: CompressedWriter;
+  private readonly resizer: Resizer;
+  private readonly claims = new Claims();
+  private readonly inFlight = new Set<Promise<unknown>>();
+  private current: Qcow2Metadata;
+  private map: Qcow2ClusterMap;
+  /** Set when metadata contradicts itself: nothing is written any more. */
+  private corruption: EngineError | null = null;
+  private marking: Promise<void> | null = null;
+  private prepared = false;
+  private preparing: Promise<void> | null = null;
+  private closed = false;
+
+  private constructor(metadata: Qcow2Metadata, options: Qcow2NodeOptions) {
+    const { storage, dataFile = null, cacheBytes = DEFAULT_CACHE } = options;
+    this.storage = storage;
+    this.dataFile = dataFile;
+    this.nodeName = options.nodeName;
+    this.filename = options.filename ?? storage.name;
+    this.readOnly = options.readOnly;
+    this.hooks = options.hooks ?? {};
+    this.current = metadata;
+    const { clusterSize } = metadata;
+    this.clusterSize = clusterSize;
+    this.header = new HeaderFields(storage, metadata);
+    this.regions = new Regions(clusterSize);
+    this.regions.add(REGION.header, 0);
+    this.data = new GuestData(
+      dataFile ?? storage,
+      metadata,
+      options.backing,
+      options.cipher ?? null,
+      Math.min(COMPRESSED_BYTES, cacheBytes),
+    );
+    this.refcounts = new Refcounts(storage, metadata, this.header, this.regions, cacheBytes / 4, {
+      onFree: (cluster) => {
+        this.data.generation++;
+        this.compressor.clusterFreed(cluster);
+      },
+      onTableMoved: (hostOffset, length) => {
+        this.order.free(hostOffset, length);
+      },
+      alone: (work) => this.order.alone(work),
+    });
+    this.tables = new ActiveTables(storage, metadata, this.regions, this.refcounts, (cacheBytes / 4) * 3);
+    this.order = new MetadataOrder({
+      storage,
+      dataFile,
+      header: this.header,
+      refcounts: this.refcounts,
+      tables: this.tables,
+      regions: this.regions,
+      clusterSize,
+    });
+    this.tables.attach(this.order);
+    this.codec = new EntryCodec(metadata);
+    this.map = new Qcow2ClusterMap(metadata, this.tables, metadata.size);
+    const parts: ImageParts = {
+      storage,
+      metadata,
+      codec: this.codec,
+      refcounts: this.refcounts,
+      tables: this.tables,
+      order: this.order,
+      regions: this.regions,
+      claims: this.claims,
+      data: this.data,
+      map: () => this.map,
+      prepare: () => this.prepare(),
+    };
+    this.writer = new GuestWriter(parts);
+    this.compressor = new CompressedWriter(parts, this.writer);
+    this.resizer = new Resizer(parts, this.writer, this.header, (size) => {
+      this.current = { ...this.current, size };
+      this.map = new Qcow2ClusterMap(metadata, this.tables, size);
+    });
+    this.registerStructures(metadata);
+  }
+
+  /**
+   * Opens an image. For writing, one that was not closed cleanly gets its refcounts counted anew first, and features that a writer must
+   * clear are cleared.
+   * @throws EngineError `format.invalid`, `format.unsupported`, `file.io`, `image.corrupt` for writing what is marked as corrupt,
+   * `request.readOnly` when the storage cannot be written but must
+   */
+  static async open(options: Qcow2NodeOptions): Promise<Qcow2Node> {
+    const { storage, readOnly } = options;
+    if (!readOnly && !storage.writable) {
+      throw readOnlyImage(options.filename ?? storage.name);
+    }
+    let metadata = await loading(() => readQcow2Metadata(storage));
+    await loading(() => requireOpenableQcow2(metadata, 'read'));
+    if (!Number.isSafeInteger(metadata.size)) {
+      throw invalidRequest(`${storage.name}: The disk is larger than 2^53 bytes.`);
+    }
+    if (metadata.cryptMethod !== 0 && !options.cipher) {
+      throw new EngineError('data.encrypted', `${storage.name}: The image is encrypted.`, { file: storage.name });
+    }
+    if (metadata.hasDataFile && !options.dataFile) {
+      throw new EngineError('file.notFound', `${storage.name}: The external data file is not open.`, { file: storage.name });
+    }
+    if (!readOnly) {
+      if (metadata.corrupt) {
+        throw new EngineError('image.corrupt', `${storage.name}: The image is marked as corrupt and cannot be opened for writing.`, {
+          file: storage.name,
+          structure: 'qcow2 header',
+          remedy: 'Check and repair the image.',
+        });
+      }
+      await run(openForWriting(storage, metadata));
+      metadata = await loading(() => readQcow2Metadata(storage));
+    }
+    return loading(() => new Qcow2Node(metadata, options));
+  }
+
+  /** What the header says; after a change of it, as it is then. */
+  get metadata(): Qcow2Metadata {
+    return this.current;
+  }
+
+  get size(): number {
+    return this.map.size;
+  }
+
+  get backing(): BlockNode | null {
+    return this.data.backing;
+  }
+
+  /** Reads unallocated ranges from another node from now on; whoever changes it sees to the guest's bytes staying the same. */
+  replaceBacking(backing: BlockNode | null): void {
+    this.data.backing = backing;
+  }
+
+  read(guestOffset: number, target: Uint8Array): Awaitable<void> {
+    this.requireInside(guestOffset, target.length);
+    const host = this.hostInCluster(guestOffset, target.length, 0);
+    if (host >= 0) {
+      const count = this.data.file.read(target, host);
+      if (count < target.length) {
+        target.fill(0, count);
+      }
+      return;
+    }
+    return this.tracked(run(this.data.read(this.map, guestOffset, target)));
+  }
+
+  write(guestOffset: number, bytes: Uint8Array, options?: WriteOptions): Awaitable<void> {
+    this.requireInside(guestOffset, bytes.length);
+    this.requireWritable();
+    const host = this.claims.none && this.prepared ? this.hostInCluster(guestOffset, bytes.length, COPIED_HIGH) : -1;
+    if (host >= 0 && (this.dataFile !== null || this.regions.at(host, bytes.length) === 0)) {
+      this.hooks.onGuestChange?.(guestOffset, bytes.length);
+      const done = this.data.file.write(bytes, host);
+      if (!isPromise(done) && options?.fua !== true) {
+        return;
+      }
+      // Whoever changes these clusters' entries waits until the bytes are there.
+      return this.changing(() => this.claims.during(guestOffset, guestOffset + bytes.length, () => wait(done)), options);
+    }
+    return this.changing(() => this.writeSteps(guestOffset, bytes), options);
+  }
+
+  private *writeSteps(guestOffset: number, bytes: Uint8Array): Steps<void> {
+    yield* this.prepare();
+    this.hooks.onGuestChange?.(guestOffset, bytes.length);
+    yield* this.writer.write(guestOffset, bytes);
+  }
+
+  writeZeroes(guestOffset: number, length: number, options: ZeroOptions = {}): Awaitable<void> {
+    this.requireInside(guestOffset, length);
+    return this.changing(() => this.zeroSteps(guestOffset, length, options), options);
+  }
+
+  private *zeroSteps(guestOffset: number, length: number, options: ZeroOptions): Steps<void> {
+    yield* this.prepare();
+    this.hooks.onGuestChange?.(guestOffset, length);
+    yield* this.writer.zero(guestOffset, length, options.mayUnmap ?? false, options.noFallback ?? false);
+  }
+
+  discard(guestOffset: number, length: number): Awaitable<void> {
+    this.requireInside(guestOffset, length);
+    return this.changing(() => this.discardSteps(guestOffset, length));
+  }
+
+  private *discardSteps(guestOffset: number, length: number): Steps<void> {
+    yield* this.prepare();
+    this.hooks.onGuestChange?.(guestOffset, length);
+    yield* this.writer.discard(guestOffset, length, false);
+  }
+
+  /**
+   * Writes one whole cluster compressed, or plain where that does not make it smaller. For filling new images.
+   * @param guestOffset a multiple of the cluster size
+   * @param bytes a cluster; the last one of the disk may be shorter
+   */
+  writeCompressed(guestOffset: number, bytes: Uint8Array): Awaitable<void> {
+    this.requireInside(guestOffset, bytes.length);
+    return this.changing(() => this.compressedSteps(guestOffset, bytes));
+  }
+
+  private *compressedSteps(guestOffset: number, bytes: Uint8Array): Steps<void> {
+    yield* this.prepare();
+    this.hooks.onGuestChange?.(guestOffset, bytes.length);
+    yield* this.compressor.write(guestOffset, bytes);
+  }
+
+  async flush(): Promise<void> {
+    if (this.readOnly) {
+      return;
+    }
+    try {
+      await this.tracked(this.order.commit());
+    } catch (error) {
+      await this.noteCorruption(error);
+      throw error;
+    }
+  }
+
+  blockStatus(guestOffset: number, length: number): Awaitable<NodeStatus> {
+    this.requireInside(guestOffset, length);
+    if (length === 0) {
+      throw invalidRequest('The status of no bytes was asked for.');
+    }
+    return loading(() => {
+      const { class: kind, length: reached, hostOffset, problem } = this.map.blockStatus(guestOffset, length);
+      if (kind === 'unknown') {
+        throw corruptImage(this.storage.name, problem?.structure ?? 'L2 table', problem?.hostOffset ?? 0, problem?.message ?? '');
+      }
+      return { class: kind, length: reached, hostOffset: kind === 'data' ? hostOffset : null };
+    });
+  }
+
+  async resize(size: number, preallocation: Preallocation = 'off'): Promise<void> {
+    await this.changing(() => this.resizeSteps(size, preallocation));
+  }
+
+  private *resizeSteps(size: number, preallocation: Preallocation): Steps<void> {
+    yield* this.prepare();
+    yield* this.resizer.resize(size, preallocation);
+    yield this.order.commit();
+  }
+
+  /** Gives a range clusters of its own, where it has none; what the guest reads stays. */
+  async preallocate(guestOffset: number, length: number, preallocation: Preallocation): Promise<void> {
+    this.requireInside(guestOffset, length);
+    await this.changing(() => this.resizer.preallocate(guestOffset, guestOffset + length, preallocation));
+  }
+
+  async close(): Promise<void> {
+    if (this.closed) {
+      return;
+    }
+    this.closed = true;
+    await Promise.allSettled(this.inFlight);
+    try {
+      if (!this.readOnly && !this.corruption) {
+        await this.hooks.beforeClose?.(this);
+        await run(this.settle());
+      }
+    } finally {
+      this.storage.close();
+      this.dataFile?.close();
+    }
+  }
+
+  /** Writes everything, and marks the image clean. */
+  *settle(): Steps<void> {
+    yield* this.order.settle();
+    if ((this.header.bigint('incompatible_features') & FEATURE.dirty) !== 0n && this.metadata.version >= 3) {
+      yield* this.header.update({ incompatible_features: this.header.bigint('incompatible_features') & ~FEATURE.dirty });
+      yield this.storage.flush();
+      this.prepared = false;
+    }
+  }
+
+  /** Reads header and tables again that someone else has changed, after `settle` and without requests in flight. */
+  reload(): void {
+    const metadata = readQcow2Metadata(this.storage);
+    this.current = metadata;
+    this.header.reload(metadata);
+    this.refcounts.reload({ hostOffset: metadata.refcountTableOffset, length: metadata.refcountTableClusters * this.clusterSize });
+    this.tables.reload(metadata);
+    this.map = new Qcow2ClusterMap(metadata, this.tables, metadata.size);
+    this.data.generation++;
+    this.registerStructures(metadata);
+    this.prepared = false;
+  }
+
+  /**
+   * The place of a range that lies in one cluster, as the most frequent kind of entry says it; -1 where more has to be looked at.
+   * @param copied `COPIED_HIGH` when the cluster must be the guest's alone
+   */
+  private hostInCluster(guestOffset: number, length: number, copied: number): number {
+    const { clusterSize, tables, current } = this;
+    if (current.extendedL2 || this.data.cipher) {
+      return -1;
+    }
+    const cluster = Math.floor(guestOffset / clusterSize);
+    const within = guestOffset - cluster * clusterSize;
+    const l1Index = Math.floor(cluster / current.l2Entries);
+    const table = tables.tableOffset(l1Index);
+    if (
+      within + length > clusterSize ||
+      length === 0 ||
+      table === 0 ||
+      table % clusterSize !== 0 ||
+      (copied !== 0 && !tables.isCopied(l1Index))
+    ) {
+      return -1;
+    }
+    const entry = cluster - l1Index * current.l2Entries;
+    const slice = tables.slices.cached(table + Math.floor(entry / tables.entriesPerSlice) * tables.slices.pieceBytes);
+    if (!slice) {
+      return -1;
+    }
+    const at = (entry % tables.entriesPerSlice) * 8;
+    const high = slice.view.getUint32(at);
+    const low = slice.view.getUint32(at + 4);
+    const host = (high & 0x00ffffff) * 2 ** 32 + (low & 0xfffffe00 ? (low & 0xfffffe00) >>> 0 : 0);
+    const plain = (high & KIND_HIGH) >>> 0 === COPIED_HIGH || (copied === 0 && (high & KIND_HIGH) === 0);
+    if (!plain || (low & 1) !== 0 || host === 0 || host % clusterSize !== 0 || (this.dataFile && host !== guestOffset - within)) {
+      return -1;
+    }
+    return host + within;
+  }
+
+  private changing(steps: () => Steps<void>, options?: WriteOptions): Awaitable<void> {
+    this.requireWritable();
+    let done: Awaitable<void>;
+    try {
+      done = run(steps());
+    } catch (error) {
+      if (error instanceof EngineError && error.code === 'image.corrupt') {
+        return this.tracked(
+          this.noteCorruption(error).then(() => {
+            throw error;
+          }),
+        );
+      }
+      throw error;
+    }
+    if (options?.fua) {
+      return this.tracked(Promise.resolve(done).then(() => this.flush()));
+    }
+    if (isPromise(done)) {
+      return this.tracked(
+        done.catch(async (error: unknown) => {
+          await this.noteCorruption(error);
+          throw error;
+        }),
+      );
+    }
+  }
+
+  /** A contradiction in the tables ends all writing, now and by others: the image is marked. */
+  private noteCorruption(error: unknown): Promise<void> {
+    if (!(error instanceof EngineError && error.code === 'image.corrupt') || this.readOnly) {
+      return Promise.resolve();
+    }
+    this.corruption ??= error;
+    this.marking ??= this.markCorrupt();
+    return this.marking;
+  }
+
+  private async markCorrupt(): Promise<void> {
+    if (this.metadata.version < 3) {
+      return;
+    }
+    try {
+      await run(this.header.update({ incompatible_features: this.header.bigint('incompatible_features') | FEATURE.corrupt }));
+      await this.storage.flush();
+    } catch (error) {
+      // The request fails with what is wrong with the image; that it could not be marked too is said by the next.
+      this.marking = null;
+      this.corruption =
+        error instanceof EngineError
+          ? new EngineError('image.corrupt', `${this.corruption?.message ?? ''} ${error.message}`)
+          : this.corruption;
+    }
+  }
+
+  /** Before the first change: hooks, and the mark of an image whose refcounts lag behind. */
+  private *prepare(): Steps<void> {
+    while (!this.prepared) {
+      if (this.preparing) {
+        yield this.preparing;
+      } else {
+        const preparing = run(this.prepareOnce());
+        if (isPromise(preparing)) {
+          const done = () => {
+            this.preparing = null;
+          };
+          this.preparing = preparing;
+          preparing.then(done, done);
+          yield preparing;
+        }
+      }
+    }
+  }
+
+  private *prepareOnce(): Steps<void> {
+    yield* wait(this.hooks.beforeFirstChange?.(this));
+    if (this.metadata.lazyRefcounts) {
+      yield* this.header.update({ incompatible_features: this.header.bigint('incompatible_features') | FEATURE.dirty });
+      yield this.storage.flush();
+      this.order.lazy = true;
+    }
+    this.prepared = true;
+  }
+
+  private registerStructures(metadata: Qcow2Metadata): void {
+    const { snapshots, length } = readSnapshotTable(metadata);
+    if (length > 0) {
+      this.regions.add(REGION.snapshotTable, metadata.snapshotsOffset, length);
+    }
+    for (const { l1TableOffset, l1Size } of snapshots) {
+      if (l1Size > 0) {
+        this.regions.add(REGION.inactiveL1, l1TableOffset, l1Size * 8);
+      }
+    }
+    const extensionOf = (type: number) => metadata.extensions.findLast((extension) => extension.type === type);
+    const bitmaps = extensionOf(EXTENSION.bitmaps);
+    if (bitmaps && (metadata.autoclearFeatures & AUTOCLEAR.bitmaps) !== 0n) {
+      const fields = new Decoded(BITMAPS_EXTENSION, bitmaps.data);
+      this.regions.add(REGION.other, fields.number('bitmap_directory_offset'), fields.number('bitmap_directory_size'));
+      for (const { tableOffset, tableEntries } of readBitmapDirectory(metadata).bitmaps) {
+        this.regions.add(REGION.other, tableOffset, tableEntries * 8);
+      }
+    }
+    const encryption = extensionOf(EXTENSION.encryption);
+    if (encryption && metadata.cryptMethod === 2) {
+      const fields = new Decoded(ENCRYPTION_EXTENSION, encryption.data);
+      this.regions.add(REGION.other, fields.number('offset'), fields.number('length'));
+    }
+  }
+
+  private tracked<T>(result: Awaitable<T>): Awaitable<T> {
+    if (isPromise(result)) {
+      this.inFlight.add(result);
+      const done = () => {
+        this.inFlight.delete(result);
+      };
+      result.then(done, done);
+    }
+    return result;
+  }
+
+  private requireInside(guestOffset: number, length: number): void {
+    if (!(guestOffset >= 0 && length >= 0 && guestOffset + length <= this.size)) {
+      throw invalidRequest(`${length} bytes at offset ${guestOffset} are outside the disk of ${this.size} bytes.`);
+    }
+    if (this.closed) {
+      throw invalidRequest(`${this.filename} is closed.`);
+    }
+  }
+
+  private requireWritable(): void {
+    if (this.readOnly || this.data.cipher?.writable === false) {
+      throw readOnlyImage(this.filename);
+    }
+    if (this.corruption) {
+      throw this.corruption;
+    }
+  }
+}
+
+function* openForWriting(storage: Storage, metadata: Qcow2Metadata): Steps<void> {
+  if (metadata.version < 3) {
+    return;
+  }
+  const header = new HeaderFields(storage, metadata);
+  if (metadata.dirty) {
+    yield* rebuildRefcounts(storage, metadata);
+    yield* header.update({ incompatible_features: metadata.incompatibleFeatures & ~FEATURE.dirty });
+    yield storage.flush();
+  }
+  if ((metadata.autoclearFeatures & ~KNOWN_AUTOCLEAR) !== 0n) {
+    yield* header.update({ autoclear_features: metadata.autoclearFeatures & KNOWN_AUTOCLEAR });
+    yield storage.flush();
+  }
+}

@@ -1,0 +1,147 @@
+import type { Preallocation } from '../../../block/blockNode';
+import { invalidRequest, unsupportedRequest } from '../../../errors';
+import { LIMITS } from '../structures';
+import type { GuestWriter, ImageParts } from './guestWriter';
+import type { HeaderFields } from './headerFields';
+import { load, wait, type Steps } from './steps';
+
+const SECTOR = 512;
+
+/** Changes the length of the disk, and gives ranges clusters before anything is written to them. */
+export class Resizer {
+  private readonly parts: ImageParts;
+  private readonly writer: GuestWriter;
+  private readonly header: HeaderFields;
+  private readonly resized: (size: number) => void;
+
+  /** @param resized told when the header has the new size */
+  constructor(parts: ImageParts, writer: GuestWriter, header: HeaderFields, resized: (size: number) => void) {
+    this.parts = parts;
+    this.writer = writer;
+    this.header = header;
+    this.resized = resized;
+  }
+
+  *resize(size: number, preallocation: Preallocation): Steps<void> {
+    const { metadata } = this.parts;
+    const before = this.parts.map().size;
+    if (!(Number.isSafeInteger(size) && size >= 0 && size % SECTOR === 0)) {
+      throw invalidRequest('The new size must be a multiple of 512');
+    }
+    if (metadata.version < 3 && this.header.bigint('nb_snapshots') > 0n) {
+      throw unsupportedRequest("Can't resize a v2 image which has snapshots");
+    }
+    const l1Size = Math.ceil(size / metadata.l2Coverage);
+    if (l1Size * 8 > LIMITS.maxL1Bytes) {
+      throw invalidRequest('The image size is too large for the cluster size of its tables');
+    }
+    if (size < before) {
+      if (preallocation !== 'off') {
+        throw unsupportedRequest("Preallocation can't be used for shrinking an image");
+      }
+      yield* this.parts.claims.during(0, Infinity, () => this.shrink(before, size));
+      return;
+    }
+    yield* this.parts.claims.during(0, Infinity, () => this.grow(before, size, l1Size));
+    if (this.parts.data.backing && this.parts.data.backing.size > before && preallocation === 'off') {
+      const end = Math.min(size, this.parts.data.backing.size);
+      yield* this.writer.zero(before, end - before, false, false);
+    }
+    yield* this.preallocate(before, size, preallocation);
+  }
+
+  private *grow(before: number, size: number, l1Size: number): Steps<void> {
+    const { tables, order, metadata, data } = this.parts;
+    if (l1Size > tables.l1Size) {
+      yield* this.growL1(l1Size);
+    }
+    yield* this.zeroTail(before);
+    yield* order.alone(() => this.header.update({ size }));
+    if (metadata.rawDataFile && data.file.size < size) {
+      yield* wait(data.file.truncate(size));
+    }
+    this.resized(size);
+  }
+
+  /** The rest of the last cluster, which the guest has not seen yet, must not show what was there. */
+  private *zeroTail(size: number): Steps<void> {
+    const { clusterSize } = this.parts.metadata;
+    const { data } = this.parts;
+    const rest = Math.ceil(size / clusterSize) * clusterSize - size;
+    if (rest === 0) {
+      return;
+    }
+    const entry = yield* load(() => this.writer.entryAt(size));
+    if (entry.placed && entry.copied) {
+      yield* data.zeroHost(entry.host + (size % clusterSize), size, rest, false);
+    }
+  }
+
+  /** Moves the L1 table to where it can be longer; the header leads to it when it is on the disk. */
+  private *growL1(l1Size: number): Steps<void> {
+    const { tables, refcounts, order, metadata } = this.parts;
+    const { clusterSize } = metadata;
+    // As QEMU: half as long again, so that growing often costs little.
+    const entries = Math.min(LIMITS.maxL1Bytes / 8, Math.max(l1Size, Math.ceil(tables.l1Size * 1.5)));
+    const clusters = Math.ceil((entries * 8) / clusterSize);
+    const place = yield* refcounts.allocate(clusters);
+    const old = { hostOffset: tables.l1TableOffset, length: tables.l1Size * 8 };
+    const grown = new Uint8Array(entries * 8);
+    try {
+      const padded = new Uint8Array(clusters * clusterSize);
+      yield* order.alone(() => this.moveL1(padded, grown, place, entries));
+    } catch (error) {
+      refcounts.change(place / clusterSize, clusters, -1);
+      throw error;
+    }
+    tables.replaceL1(place, grown);
+    if (old.length > 0) {
+      order.free(old.hostOffset, Math.ceil(old.length / clusterSize) * clusterSize);
+    }
+  }
+
+  private *moveL1(padded: Uint8Array, grown: Uint8Array, place: number, entries: number): Steps<void> {
+    const { tables, storage } = this.parts;
+    grown.set(tables.l1Bytes());
+    padded.set(grown);
+    yield* wait(storage.write(padded, place));
+    yield storage.flush();
+    yield* this.header.update({ l1_table_offset: place, l1_size: entries });
+    yield storage.flush();
+  }
+
+  private *shrink(before: number, size: number): Steps<void> {
+    const { metadata, order, tables, storage } = this.parts;
+    const from = Math.ceil(size / metadata.clusterSize) * metadata.clusterSize;
+    // The guest sees the smaller disk first: what is given up is not seen half.
+    yield* order.alone(() => this.header.update({ size }));
+    yield storage.flush();
+    if (from < before) {
+      yield* this.writer.drop(from, Math.ceil(before / metadata.clusterSize) * metadata.clusterSize);
+    }
+    for (let l1Index = Math.ceil(size / metadata.l2Coverage); l1Index < tables.l1Size; l1Index++) {
+      tables.drop(l1Index);
+    }
+    this.resized(size);
+    if (metadata.rawDataFile) {
+      yield* wait(this.parts.data.file.truncate(size));
+    }
+  }
+
+  /** Gives clusters to what has none. */
+  *preallocate(from: number, end: number, preallocation: Preallocation): Steps<void> {
+    if (preallocation === 'off' || from >= end) {
+      return;
+    }
+    const { data } = this.parts;
+    let length = data.file.size;
+    for (let at = from; at < end;) {
+      const reserved = yield* this.writer.reserve(at, end, preallocation === 'full');
+      at = reserved.next;
+      length = Math.max(length, reserved.hostEnd);
+    }
+    if (length > data.file.size) {
+      yield* wait(data.file.truncate(length, preallocation === 'metadata' ? 'off' : preallocation));
+    }
+  }
+}
