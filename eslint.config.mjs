@@ -88,12 +88,23 @@ export default defineConfig(
   // The layers.
   layer({
     files: ['src/engine/**'],
-    ignores: ['src/engine/io/**', 'src/engine/sample/**'],
+    ignores: ['src/engine/io/**', 'src/engine/sample/**', 'src/engine/exports/**'],
     refuse: [
       VSCODE,
       JSONRPC,
       FILES,
       NETWORK,
+      away(['shell', 'worker', 'cli', 'sample', 'webview'], 'The engine knows none of its faces.'),
+      protocolTypes(),
+    ],
+  }),
+  layer({
+    // Exports are for clients of other programs; they are reached over sockets.
+    files: ['src/engine/exports/**'],
+    refuse: [
+      VSCODE,
+      JSONRPC,
+      FILES,
       away(['shell', 'worker', 'cli', 'sample', 'webview'], 'The engine knows none of its faces.'),
       protocolTypes(),
     ],

@@ -1,0 +1,67 @@
+import { after, isPromise, type Awaitable } from '../awaitable';
+import { statusAbove } from '../block/above';
+import type { BlockNode } from '../block/blockNode';
+import { ALLOCATION, CONTEXT } from '../nbd/protocol';
+
+/** What a bitmap says of a stretch of the disk. */
+export interface BitmapView {
+  readonly name: string;
+  status(offset: number, length: number): Awaitable<{ readonly dirty: boolean; readonly length: number }>;
+}
+
+/** A disk that is offered to NBD clients. */
+export interface NbdExport {
+  /** Empty for the default export. */
+  readonly name: string;
+  readonly description: string;
+  readonly node: BlockNode;
+  readonly readOnly: boolean;
+  /** Whether the depth of allocation may be asked for (`qemu:allocation-depth`). */
+  readonly allocationDepth: boolean;
+  readonly bitmaps: readonly BitmapView[];
+}
+
+/** A metadata context that a client has chosen: what it says of a stretch, as the protocol's status word. */
+export interface MetaContext {
+  readonly name: string;
+  /** At least one byte, at most `length`. */
+  status(offset: number, length: number): Awaitable<{ readonly flags: number; readonly length: number }>;
+}
+
+/** The contexts that an export has. */
+export function contextsOf(offered: NbdExport): readonly MetaContext[] {
+  const { node, allocationDepth, bitmaps } = offered;
+  return [
+    { name: CONTEXT.allocation, status: (offset, length) => allocationStatus(node, offset, length) },
+    ...(allocationDepth
+      ? [{ name: CONTEXT.allocationDepth, status: (offset: number, length: number) => depthStatus(node, offset, length) }]
+      : []),
+    ...bitmaps.map((bitmap) => ({
+      name: `${CONTEXT.dirtyBitmapPrefix}${bitmap.name}`,
+      status: (offset: number, length: number) =>
+        after(bitmap.status(offset, length), (found) => ({ flags: found.dirty ? 1 : 0, length: found.length })),
+    })),
+  ];
+}
+
+/** What is no data is a hole that reads as zero, whichever node says so. */
+function allocationStatus(node: BlockNode, offset: number, length: number): Awaitable<{ flags: number; length: number }> {
+  return after(statusAbove(node, null, offset, length), (found) => ({
+    flags: found.class === 'data' ? 0 : ALLOCATION.hole | ALLOCATION.zero,
+    length: found.length,
+  }));
+}
+
+/** 0 where no image of the chain has allocated it, 1 for the active layer, 2 for its backing file, and so on. */
+async function depthStatus(node: BlockNode, offset: number, length: number): Promise<{ flags: number; length: number }> {
+  const status = statusAbove(node, null, offset, length);
+  const found = isPromise(status) ? await status : status;
+  let depth = 1;
+  for (let current: BlockNode | null = node; current !== null && found.node !== null; current = current.backing) {
+    if (current === found.node) {
+      return { flags: depth, length: found.length };
+    }
+    depth++;
+  }
+  return { flags: 0, length: found.length };
+}
