@@ -146,7 +146,8 @@ export class ChainscopeApp extends LitElement implements HostEvents {
     listen(this, 'cs-kept', (change) => this.keep(change));
     listen(this, 'cs-view', (view) => this.lookAt(view));
     listen(this, 'cs-announce', (text) => this.announce(text));
-    listen(this, 'cs-command', (command) => void this.attempt(this.host.runCommand(command)));
+    listen(this, 'cs-command', (command) => void this.attempt(this.host.runCommand(command, null)));
+    listen(this, 'cs-command-on', ({ command, place }) => void this.attempt(this.host.runCommand(command, place)));
     listen(this, 'cs-copy', ({ text, what }) => void this.copy(text, what));
     listen(this, 'cs-menu', (detail, event) => {
       const menu = this.renderRoot.querySelector('context-menu');

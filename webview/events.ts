@@ -42,7 +42,10 @@ interface AppEvents {
   'cs-copy': CopyDetail;
   /** One sentence for those who listen instead of look. */
   'cs-announce': string;
+  /** Run a command of the extension on this image. */
   'cs-command': string;
+  /** The same on something in the image. */
+  'cs-command-on': { readonly command: string; readonly place: Place };
   /** Look at another mapping of guest to host: the active one's or a snapshot's. */
   'cs-view': LayerView;
   /** Something that a tab keeps changed; it is saved, not pushed on the history. */

@@ -25,7 +25,7 @@ export interface EditorHost extends ImageClient {
   ready(events: HostEvents): Promise<Greeting>;
   copyText(text: string, what: string): Promise<void>;
   openFile(path: string, place: Place | null): Promise<void>;
-  runCommand(command: string): Promise<void>;
+  runCommand(command: string, place: Place | null): Promise<void>;
   /** What `saveState` was given before the page was last torn down. */
   savedState(): unknown;
   saveState(state: unknown): void;

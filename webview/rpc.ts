@@ -76,8 +76,8 @@ class Shell implements EditorHost {
     await answered(this.connection.sendRequest(openFile, { path, place }));
   }
 
-  async runCommand(command: string): Promise<void> {
-    await answered(this.connection.sendRequest(runCommand, { command }));
+  async runCommand(command: string, place: Place | null): Promise<void> {
+    await answered(this.connection.sendRequest(runCommand, { command, place }));
   }
 
   savedState(): unknown {

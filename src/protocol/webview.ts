@@ -28,8 +28,8 @@ export const viewReady = new RequestType<
 export const copyText = new RequestType<{ readonly text: string; readonly what: string }, null, WireError>('view/copy');
 /** Opens another file of the chain in an editor of its own. */
 export const openFile = new RequestType<{ readonly path: string; readonly place: Place | null }, null, WireError>('view/openFile');
-/** Runs a command of the extension on this image (`chainscope.checkImage`, `chainscope.grantAccess`, ...). */
-export const runCommand = new RequestType<{ readonly command: string }, null, WireError>('view/command');
+/** Runs a command of the extension (`chainscope.checkImage`, `chainscope.applySnapshot`, ...) on this image, or on something in it. */
+export const runCommand = new RequestType<{ readonly command: string; readonly place: Place | null }, null, WireError>('view/command');
 
 /* Shell -> webview. */
 export const goTo = new NotificationType<ViewState>('view/goTo');

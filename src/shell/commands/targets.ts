@@ -7,6 +7,7 @@ import type { ChainView } from '../chains/chainView';
 import { fileOf } from '../chains/forest';
 import { rowOf } from '../chains/rows';
 import type { ImageEditors } from '../editor/imageEditors';
+import { ImagePlace } from '../editor/imagePlace';
 import { labelText, plainText } from '../text/plain';
 import type { WorkspaceFolders } from '../trust/workspaceFolders';
 import { tellInformation } from '../messages';
@@ -44,6 +45,9 @@ export class Targets {
     }
     if (argument instanceof vscode.Uri) {
       return argument.scheme === 'file' ? argument.fsPath : null;
+    }
+    if (argument instanceof ImagePlace) {
+      return argument.uri.fsPath;
     }
     const { editors, view } = this.parts;
     const [selected] = view.selection;

@@ -9,6 +9,7 @@ import { DisposableStore, type Disposable } from '../lifecycle';
 import { realPathOf } from '../trust/realPath';
 import type { WorkspaceFolders } from '../trust/workspaceFolders';
 import { ImageDocument } from './document';
+import { ImagePlace } from './imagePlace';
 import type { ImagePanel, PanelHost } from './imagePanel';
 
 /** The same editor twice: VS Code opens some images in it by default, and offers it for others. */
@@ -57,7 +58,7 @@ export class ImageEditors implements vscode.CustomReadonlyEditorProvider<ImageDo
       extensionUri: parts.extensionUri,
       log: parts.log,
       openFile: (document, file, place) => this.openFromPage(document, file, place),
-      runCommand: (document, command) => runFromPage(document, command),
+      runCommand: (document, command, place) => runFromPage(document, command, place),
       checked: (document, report) => {
         this.showReport(document.path, report);
         this.checkedInPage.fire({ path: document.path, report });
@@ -176,11 +177,11 @@ function editorFor(file: string): string {
   return /\.(qcow2?|qed)$/i.test(file) ? DEFAULT_EDITOR : OFFERED_EDITOR;
 }
 
-async function runFromPage(document: ImageDocument, command: string): Promise<void> {
+async function runFromPage(document: ImageDocument, command: string, place: Place | null): Promise<void> {
   if (!PAGE_COMMANDS.has(command)) {
     throw plainError('request.invalid', `The editor may not run the command '${command}'.`);
   }
-  await vscode.commands.executeCommand(command, document.uri);
+  await vscode.commands.executeCommand(command, place === null ? document.uri : new ImagePlace(document.uri, place));
 }
 
 /** The tab where a place is at home. */

@@ -35,8 +35,8 @@ export interface PanelHost {
   readonly log: vscode.LogOutputChannel;
   /** Opens another file of the panel's chain. @throws CallError when the chain has no such file */
   openFile(document: ImageDocument, file: string, place: Place | null): Promise<void>;
-  /** Runs a command on the panel's image. @throws CallError when a page may not run it */
-  runCommand(document: ImageDocument, command: string): Promise<void>;
+  /** Runs a command on the panel's image, or on something in it. @throws CallError when a page may not run it */
+  runCommand(document: ImageDocument, command: string, place: Place | null): Promise<void>;
   /** A check that the page asked for has ended. */
   checked(document: ImageDocument, report: CheckReport): void;
 }
@@ -194,9 +194,9 @@ export class ImagePanel implements Disposable {
         return null;
       }),
     );
-    connection.onRequest(runCommand, ({ command }) =>
+    connection.onRequest(runCommand, ({ command, place }) =>
       answer(async () => {
-        await host.runCommand(document, command);
+        await host.runCommand(document, command, place);
         return null;
       }),
     );

@@ -1,4 +1,5 @@
 import type { FormatOptions } from '../../../protocol/manage';
+import { tellInformation } from '../../messages';
 import { amendOptions, type OptionSpec } from './formatOptions';
 import { follow, perform, tellDone, type Operation } from './operations';
 import type { ManageParts } from './parts';
@@ -34,17 +35,20 @@ export async function amendImage(parts: ManageParts, argument: unknown): Promise
       },
       operation: operationOf,
       specs: specsOf,
+      standard: 'as it is',
     }),
   ]);
   if (answers === null) {
     return;
   }
   const operation = operationOf(answers);
-  if (Object.keys(operation.params.options).length > 0) {
-    await perform(parts, operation);
-    await follow(parts, subject.path);
-    tellDone(`${subject.name} is amended.`, operation);
+  if (Object.keys(operation.params.options).length === 0) {
+    void tellInformation(`${subject.name} stays as it is: no option was changed.`);
+    return;
   }
+  await perform(parts, operation);
+  await follow(parts, subject.path);
+  tellDone(`${subject.name} is amended.`, operation);
 }
 
 /** The options as they are, by qemu-img's names. */

@@ -3,6 +3,7 @@ import * as path from 'node:path';
 import type { BitmapSummary } from '../../../protocol/chain';
 import type { BitmapReference } from '../../../protocol/manage';
 import { ChainItem } from '../../chains/chainTree';
+import { ImagePlace } from '../../editor/imagePlace';
 import { tellInformation } from '../../messages';
 import { formatBytes } from '../../text/bytes';
 import { labelText, plainText } from '../../text/plain';
@@ -204,8 +205,7 @@ async function withBitmap(
     return;
   }
   const { bitmaps } = subject.summary;
-  const ofRow = argument instanceof ChainItem && argument.node.kind === 'bitmap' ? argument.node.bitmap.name : null;
-  let bitmap: BitmapSummary | null = bitmaps.find(({ name }) => name === ofRow) ?? null;
+  let bitmap: BitmapSummary | null = bitmaps.find((candidate) => isMeant(argument, candidate)) ?? null;
   if (bitmap === null) {
     if (bitmaps.length === 0) {
       void tellInformation(`${subject.name} has no bitmaps.`);
@@ -228,6 +228,14 @@ async function withBitmap(
   if (bitmap !== null) {
     await work(subject, bitmap);
   }
+}
+
+/** Whether a command was run on this bitmap's row, or on it in the editor. */
+function isMeant(argument: unknown, { name, index }: BitmapSummary): boolean {
+  if (argument instanceof ImagePlace) {
+    return argument.place.kind === 'bitmap' && argument.place.index === index;
+  }
+  return argument instanceof ChainItem && argument.node.kind === 'bitmap' && argument.node.bitmap.name === name;
 }
 
 function simple<M extends SimpleMethod>(method: M, subject: WritableSubject, { name }: BitmapSummary, title: string): Operation<M> {

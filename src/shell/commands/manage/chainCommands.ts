@@ -11,7 +11,7 @@ import { recordedName } from './newImages';
 import { askBefore, defaultFolder, follow, perform, tellDone, type Operation } from './operations';
 import type { ManageParts } from './parts';
 import { chooseWritable, dependentNames, describeSubject, listed, type WritableSubject } from './subject';
-import { runWizard, type Choice, type Step } from './wizard';
+import { runWizard, type Choice, type Page, type Step } from './wizard';
 
 interface Rebase {
   /** `browse`: a file that is still to be chosen. */
@@ -28,28 +28,27 @@ export async function rebaseImage(parts: ManageParts, argument: unknown): Promis
   }
   const below = backingLinks(subject);
   const askBacking: Step<Rebase> = {
-    ask: async (page, answers) => {
-      const backing = await page.pick<Rebase['backing']>({
-        placeholder: 'The new backing file',
-        choices: [
-          ...below.map((link, index): Choice<Rebase['backing']> => ({
-            label: labelText(path.basename(link.path ?? link.recordedName)),
-            description: index === 0 ? 'the backing file it has' : 'of its chain',
-            detail: plainText(link.path ?? link.recordedName, 400),
-            value: link,
-          })),
-          { label: '$(folder-opened) Another image…', value: 'browse' },
-          { label: '$(circle-slash) None', description: 'it then holds all of its disk itself', value: 'none' },
-        ],
-        current: answers.backing,
-      });
-      return {
-        ...answers,
-        backing,
-        chosen: await referenceTo(parts, subject, backing, () =>
-          page.openFile({ openLabel: 'Use as Backing File', defaultUri: defaultFolder(subject.path) }),
-        ),
-      };
+    async ask(page, answers) {
+      for (;;) {
+        const backing = await page.pick<Rebase['backing']>({
+          placeholder: 'The new backing file',
+          choices: [
+            ...below.map((link, index): Choice<Rebase['backing']> => ({
+              label: labelText(path.basename(link.path ?? link.recordedName)),
+              description: index === 0 ? 'the backing file it has' : 'of its chain',
+              detail: plainText(link.path ?? link.recordedName, 400),
+              value: link,
+            })),
+            { label: '$(folder-opened) Another image…', value: 'browse' },
+            { label: '$(circle-slash) None', description: 'it then holds all of its disk itself', value: 'none' },
+          ],
+          current: answers.backing,
+        });
+        const chosen = await referenceTo(parts, subject, backing, page);
+        if (chosen !== null || backing === 'none') {
+          return { ...answers, backing, chosen };
+        }
+      }
     },
   };
   const askMode: Step<Rebase> = {
@@ -170,28 +169,34 @@ function mayBeWritten({ path: file, image }: ChainLink): boolean {
   return true;
 }
 
+/** The header's name for what was chosen; null where nothing was after all, or there is none. */
 async function referenceTo(
   parts: ManageParts,
   subject: WritableSubject,
   backing: Rebase['backing'],
-  browse: () => Promise<string>,
+  page: Page,
 ): Promise<BackingReference | null> {
   if (backing === 'none') {
     return null;
   }
-  if (backing === 'browse') {
-    const file = await browse();
-    const chosen = await describeSubject(parts, file);
-    const real = await realPathOf(file);
-    return chosen === null
-      ? null
-      : { name: recordedName(await realPathOf(subject.path), real, isBeside(subject.path, file)), format: chosen.format };
+  const own = await realPathOf(subject.path);
+  if (backing !== 'browse') {
+    const name = backing.path === null ? backing.recordedName : recordedName(own, backing.path, isBeside(subject.path, backing.path));
+    return { name, format: backing.image?.format ?? 'qcow2' };
   }
-  const name =
-    backing.path === null
-      ? backing.recordedName
-      : recordedName(await realPathOf(subject.path), backing.path, isBeside(subject.path, backing.path));
-  return { name, format: backing.image?.format ?? 'qcow2' };
+  const file = await page.below('Another Image', (below) =>
+    below.openFile({ openLabel: 'Use as Backing File', defaultUri: defaultFolder(subject.path) }),
+  );
+  if (file === null) {
+    return null;
+  }
+  const real = await realPathOf(file);
+  if (real === own || (await dependentNames(parts, subject.path)).includes(real)) {
+    void tellError(`${plainText(path.basename(file))} builds on ${subject.name} itself: the chain would lead back to where it began.`);
+    return null;
+  }
+  const chosen = await describeSubject(parts, file);
+  return chosen === null ? null : { name: recordedName(own, real, isBeside(subject.path, file)), format: chosen.format };
 }
 
 /** Files of one workspace folder move together and name each other by the way between them. */

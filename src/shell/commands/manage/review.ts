@@ -14,6 +14,8 @@ export interface Review<S extends { readonly options: FormatOptions }> {
   readonly operation: (answers: S) => Operation;
   /** Options of the format that can be said here. */
   readonly specs?: (answers: S) => readonly OptionSpec[];
+  /** What is said of an option that is left alone: "default". */
+  readonly standard?: string;
   readonly extras?: (answers: S) => readonly ReviewRow<S>[];
 }
 
@@ -53,7 +55,10 @@ function fieldOf<S extends { readonly options: FormatOptions }>(
   answers: S,
 ): { placeholder: string; choices: readonly Choice<Answer<S>>[] } {
   const operation: Operation = review.operation(answers);
-  const rows = [...(review.extras?.(answers) ?? []), ...(review.specs?.(answers) ?? []).map((spec) => optionRow<S>(spec, answers))];
+  const rows = [
+    ...(review.extras?.(answers) ?? []),
+    ...(review.specs?.(answers) ?? []).map((spec) => optionRow<S>(spec, answers, review.standard ?? 'default')),
+  ];
   const choices: Choice<Answer<S>>[] = [
     { label: `$(check) ${review.action(answers)}`, description: review.summary(answers), value: 'run' },
     {
@@ -72,20 +77,20 @@ function fieldOf<S extends { readonly options: FormatOptions }>(
   return { placeholder: rows.length === 0 ? 'Press Enter to go on' : 'Press Enter to go on, or choose an option to change it', choices };
 }
 
-function optionRow<S extends { readonly options: FormatOptions }>(spec: OptionSpec, { options }: S): ReviewRow<S> {
+function optionRow<S extends { readonly options: FormatOptions }>(spec: OptionSpec, { options }: S, left: string): ReviewRow<S> {
   const { name, label, meaning, values, standard } = spec;
   const current = options[name] ?? standard;
   const shown = values.find(({ value }) => value === current)?.label ?? current;
   return {
     label,
-    value: current === standard ? `${shown} (default)` : shown,
+    value: current === standard ? `${shown} (${left})` : shown,
     meaning,
     async change(page, answers) {
       const value = await page.pick({
         placeholder: meaning,
         choices: values.map((choice) => ({
           label: choice.label,
-          ...(choice.value === standard ? { description: 'default' } : {}),
+          ...(choice.value === standard ? { description: left } : {}),
           ...(choice.meaning === undefined ? {} : { detail: choice.meaning }),
           value: choice.value,
         })),

@@ -2,6 +2,7 @@ import type { SnapshotSummary } from '../../../protocol/chain';
 import type { SnapshotReference } from '../../../protocol/manage';
 import { ChainItem } from '../../chains/chainTree';
 import { formatDate } from '../../chains/wording';
+import { ImagePlace } from '../../editor/imagePlace';
 import { tellInformation } from '../../messages';
 import { formatBytes } from '../../text/bytes';
 import { labelText, plainText } from '../../text/plain';
@@ -119,8 +120,7 @@ async function chooseSnapshot(
     return null;
   }
   const { snapshots } = subject.summary;
-  const ofRow = argument instanceof ChainItem && argument.node.kind === 'snapshot' ? argument.node.snapshot.id : null;
-  const known = snapshots.find(({ id }) => id === ofRow);
+  const known = snapshots.find((snapshot) => isMeant(argument, snapshot));
   if (known !== undefined) {
     return { subject, snapshot: known };
   }
@@ -142,6 +142,14 @@ async function chooseSnapshot(
     },
   ]);
   return snapshot === null ? null : { subject, snapshot };
+}
+
+/** Whether a command was run on this snapshot's row, or on it in the editor. */
+function isMeant(argument: unknown, { id, index }: SnapshotSummary): boolean {
+  if (argument instanceof ImagePlace) {
+    return argument.place.kind === 'snapshot' && argument.place.index === index;
+  }
+  return argument instanceof ChainItem && argument.node.kind === 'snapshot' && argument.node.snapshot.id === id;
 }
 
 function titleOf({ name, id }: SnapshotSummary): string {
