@@ -3,6 +3,7 @@ import { openChain } from '../engine/block/chain';
 import { linkError } from '../engine/block/complete';
 import type { Layer, OpenedChain } from '../engine/block/layer';
 import { protocolOf } from '../engine/gate/filename';
+import { mapExtents } from '../engine/formats/vmdk/extents';
 import { followGate, type Follow } from '../engine/gate/policies';
 import { requireOpenableLayer } from '../engine/info/opening';
 import { FileSource } from '../engine/io/file';
@@ -31,9 +32,6 @@ export async function openGuestChain(image: ImageArgument, follow: Follow, conte
   try {
     for (const layer of chain.layers) {
       requireOpenableLayer(layer.detail);
-      if (layer.detail.format === 'vmdk') {
-        throw new CommandError(`Could not open '${layer.filename}': The data of VMDK images is not read by this version`);
-      }
     }
     for (const link of chain.links) {
       requireFollowed(link, follow, context);
@@ -58,9 +56,19 @@ export function lockForReading(layers: readonly Layer[]): void {
   acquireLocks(layers.flatMap(locksOf));
 }
 
-/** The name of the file that a layer's data lies in, as qemu-img shows it. */
-export function dataFileName({ detail, filename }: Layer): string {
-  return detail.format === 'qcow2' && detail.dataFile ? detail.dataFile.name : filename;
+/** The name of the file that a layer's data lies in at a guest offset, as qemu-img shows it. */
+export function dataFileName({ detail, filename }: Layer, guestOffset: number): string {
+  switch (detail.format) {
+    case 'qcow2':
+      return detail.dataFile?.name ?? filename;
+    case 'vmdk': {
+      const extents = detail.metadata.ownExtent ? [] : mapExtents(detail.metadata, detail.extents);
+      return extents.find(({ start, length }) => guestOffset < start + length)?.source?.name ?? filename;
+    }
+    case 'qed':
+    case 'raw':
+      return filename;
+  }
 }
 
 /** Whether the chain goes on there. @throws EngineError when it should and does not */
@@ -80,6 +88,10 @@ function locksOf({ source, detail }: Layer): ImageLock[] {
   }
   if (detail.format === 'qcow2' && detail.dataFile instanceof FileSource) {
     locks.push({ file: detail.dataFile, role: 'data-file' });
+  }
+  if (detail.format === 'vmdk') {
+    const files = detail.extents.filter((extent): extent is FileSource => extent instanceof FileSource);
+    locks.push(...files.map((file) => ({ file, role: 'data-file' }) as const));
   }
   return locks;
 }

@@ -63,7 +63,7 @@ async function ours(path: string, output: 'json' | 'human', options: ChainMapOpt
       const names = chain.layers.map(({ detail, filename }) =>
         detail.format === 'qcow2' && detail.dataFile ? detail.dataFile.name : filename,
       );
-      const writer = new HumanMapWriter(out.write, names);
+      const writer = new HumanMapWriter(out.write, (depth) => names[depth] ?? '');
       await mapChain(chain, options, (batch) => {
         writer.extents(batch);
       });

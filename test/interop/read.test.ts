@@ -270,14 +270,6 @@ describe('what cannot be read says so', () => {
     });
   });
 
-  test('a VMDK', async () => {
-    const image = join(folder.path, 'disk.vmdk');
-    await makeWithQemuImg(['create', '-q', '-f', 'vmdk', image, '1M']);
-    await withChain(image, (chain) => {
-      expect(codeOf(() => openReader(chain))).toBe('format.unsupported');
-    });
-  });
-
   test('a missing base, a refused one, and a loop', async () => {
     const [a, b] = [join(folder.path, 'a.qcow2'), join(folder.path, 'b.qcow2')];
     await makeWithQemuImg(['create', '-q', '-u', '-f', 'qcow2', '-b', b, '-F', 'qcow2', a, '1M']);

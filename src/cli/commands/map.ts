@@ -61,7 +61,10 @@ async function writeJson(chain: OpenedChain, range: Range, { out }: Context): Pr
 
 async function writeHuman(chain: OpenedChain, range: Range, { out }: Context): Promise<void> {
   // As text: file names may hold what a terminal must not see.
-  const writer = new HumanMapWriter((bytes) => out.write(Buffer.from(bytes).toString()), chain.layers.map(dataFileName));
+  const writer = new HumanMapWriter(
+    (bytes) => out.write(Buffer.from(bytes).toString()),
+    (depth, guestOffset) => dataFileName(chain.layers[depth]!, guestOffset),
+  );
   let unshown = 0;
   try {
     await mapWhileWanted(chain, range, (batch) => {

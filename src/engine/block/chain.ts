@@ -1,6 +1,6 @@
 import type { ChainLink, ImageFormat, ImageSummary } from '../../protocol/chain';
 import { cancelled, unsupported } from '../errors';
-import { resolveName } from '../gate/filename';
+import { protocolOf, resolveName } from '../gate/filename';
 import type { OpeningGate } from '../gate/gate';
 import { FileSource } from '../io/file';
 import { LockTable, usageOf } from '../io/locks';
@@ -47,6 +47,12 @@ interface Candidate {
   readonly filename: string;
   /** The name that led here, as it stands in the overlay. */
   readonly recordedName: string;
+}
+
+/** The open files beside an image's own that hold its data. */
+interface DataFiles {
+  readonly dataFile: FileSource | null;
+  readonly extents: readonly (FileSource | null)[];
 }
 
 class ChainOpening {
@@ -126,7 +132,7 @@ class ChainOpening {
       image: this.summarize(candidate, detail),
     };
     this.links.push(link);
-    const dataFile = await this.addDataLinks(candidate, detail);
+    const { dataFile, extents } = await this.addDataLinks(candidate, detail);
     const layer: Layer = {
       source,
       filename,
@@ -135,30 +141,36 @@ class ChainOpening {
       link,
       path: candidate.path,
       depth: this.layers.length,
-      detail: detail.format === 'qcow2' ? { ...detail, dataFile } : detail,
+      detail: detail.format === 'qcow2' ? { ...detail, dataFile } : detail.format === 'vmdk' ? { ...detail, extents } : detail,
     };
     this.layers.push(layer);
     return layer;
   }
 
-  /** Adds links for the files that hold an image's data. Only a qcow2's data file stays open. */
-  private async addDataLinks(holder: Candidate, detail: LayerDetail): Promise<FileSource | null> {
+  /** Adds links for the files that hold an image's data; they stay open. */
+  private async addDataLinks(holder: Candidate, detail: LayerDetail): Promise<DataFiles> {
     let dataFile: FileSource | null = null;
+    const extents: (FileSource | null)[] = [];
     for (const reference of dataReferences(detail)) {
       const { recordedName, role } = reference;
       this.throwIfCancelled();
+      if (role === 'extent' && protocolOf(recordedName) !== null) {
+        // Extents are files beside their descriptor; a protocol in their place was put there to reach something else.
+        this.links.push({ recordedName, role, image: null, path: null, state: { kind: 'refused', reason: 'protocol' } });
+        extents.push(null);
+        continue;
+      }
       const followed = await follow(reference, holder, this.options.gate, this.options.currentFolder);
       if (followed.source === null) {
         this.links.push({ recordedName, role, image: null, path: followed.path, state: followed.state });
+        extents.push(null);
         continue;
       }
-      const { source } = followed;
+      const source = this.keep(followed.source);
       if (role === 'data-file') {
-        dataFile = this.keep(source);
-      } else if (identityOf(source) === identityOf(holder.source)) {
-        // A VMDK in one file names itself as its extent.
-        source.close();
-        continue;
+        dataFile = source;
+      } else {
+        extents.push(source);
       }
       try {
         const format = reference.format === null ? null : imageFormat(reference.format, source);
@@ -166,13 +178,9 @@ class ChainOpening {
         this.links.push({ recordedName, role, image, path: followed.path, state: { kind: 'open' } });
       } catch (error) {
         this.links.push({ recordedName, role, image: null, path: followed.path, state: notOpen(error) });
-      } finally {
-        if (role !== 'data-file') {
-          source.close();
-        }
       }
     }
-    return dataFile;
+    return { dataFile, extents };
   }
 
   private summarize({ source, path: file }: Pick<Candidate, 'source' | 'path'>, detail: LayerDetail): ImageSummary {
@@ -192,8 +200,11 @@ class ChainOpening {
   }
 }
 
-/** The caller's own name may have a `file:` or `json:` prefix, as on qemu-img's command line. */
-function activeName(file: string): string {
+/**
+ * The path of the file that the caller names. It may have a `file:` or `json:` prefix, as on qemu-img's command line.
+ * @throws EngineError `format.unsupported` for what is no plain local file
+ */
+export function activeName(file: string): string {
   const { path: absolute, protocol } = resolveName(file, { role: 'backing', imageFilename: '', currentFolder: process.cwd() });
   if (absolute === null) {
     throw unsupported(file, 'file name', 0, protocol === 'json' ? 'It describes no plain local file.' : `Unknown protocol '${protocol}'.`);

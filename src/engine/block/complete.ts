@@ -2,6 +2,7 @@ import type { ChainLink, RefusalReason } from '../../protocol/chain';
 import { EngineError } from '../errors';
 import { requireOpenable } from '../formats/qcow2/metadata';
 import { requireOpenableQed } from '../formats/qed/metadata';
+import { mapExtents, requireReadableVmdk, requireSameParent } from '../formats/vmdk/extents';
 import type { Layer, OpenedChain } from './layer';
 
 const REFUSALS: Readonly<Record<RefusalReason, { readonly why: string; readonly remedy: string }>> = {
@@ -18,7 +19,7 @@ const REFUSALS: Readonly<Record<RefusalReason, { readonly why: string; readonly 
  */
 export function requireComplete(chain: OpenedChain): void {
   for (const link of chain.links) {
-    if (link.state.kind !== 'open' && link.role !== 'extent') {
+    if (link.state.kind !== 'open') {
       throw linkError(link);
     }
   }
@@ -60,7 +61,8 @@ export function requireReadable({ detail, filename }: Layer, decrypted = false):
       requireOpenableQed(detail.metadata);
       return;
     case 'vmdk':
-      throw new EngineError('format.unsupported', `${filename}: The data of VMDK images is not read.`, { file: filename });
+      requireReadableVmdk(detail.metadata, mapExtents(detail.metadata, detail.extents));
+      return;
     case 'qcow2':
       requireOpenable(detail.metadata);
       if (detail.metadata.hasDataFile && !detail.dataFile) {
@@ -72,4 +74,17 @@ export function requireReadable({ detail, filename }: Layer, decrypted = false):
         throw new EngineError('data.encrypted', `${filename}: The guest data is encrypted and cannot be shown.`, { file: filename });
       }
   }
+}
+
+/**
+ * Refuses images whose parents were changed since: only VMDK knows.
+ * @throws EngineError `format.invalid`
+ */
+export function requireSameParents(layers: readonly Layer[]): void {
+  layers.forEach(({ detail }, index) => {
+    const parent = layers[index + 1]?.detail;
+    if (detail.format === 'vmdk' && parent) {
+      requireSameParent(detail.metadata, parent.format === 'vmdk' ? parent.metadata : null);
+    }
+  });
 }

@@ -4,7 +4,7 @@ import { probeFormat } from '../formats/probe';
 import { readQcow2Metadata } from '../formats/qcow2/metadata';
 import { readQedMetadata } from '../formats/qed/metadata';
 import { rawVirtualSize, SECTOR_SIZE } from '../formats/raw/size';
-import { readVmdkMetadata } from '../formats/vmdk/metadata';
+import { readVmdkMetadata, usedExtents } from '../formats/vmdk/metadata';
 import type { ByteSource } from '../io/source';
 import type { Reference } from './follow';
 import type { LayerDetail } from './layer';
@@ -41,7 +41,7 @@ export function readDetail(source: ByteSource, format: ImageFormat | null): Laye
     case 'qed':
       return { format: 'qed', metadata: readQedMetadata(source) };
     case 'vmdk':
-      return { format: 'vmdk', metadata: readVmdkMetadata(source) };
+      return { format: 'vmdk', metadata: readVmdkMetadata(source), extents: [] };
     case 'raw':
       return { format: 'raw' };
   }
@@ -66,7 +66,7 @@ export function backingReference(detail: LayerDetail): Reference | null {
     }
     case 'vmdk': {
       const hint = detail.metadata.parentFileNameHint;
-      return hint === null || isEmpty(hint) ? null : { role: 'backing', recordedName: hint, format: null };
+      return hint === null || isEmpty(hint) ? null : { role: 'backing', recordedName: hint, format: 'vmdk' };
     }
     case 'raw':
       return null;
@@ -81,9 +81,11 @@ export function dataReferences(detail: LayerDetail): readonly Reference[] {
       return hasDataFile && dataFileName !== null ? [{ role: 'data-file', recordedName: dataFileName, format: 'raw' }] : [];
     }
     case 'vmdk':
-      return detail.metadata.extents.flatMap(({ fileName, type }) =>
-        fileName === null ? [] : [{ role: 'extent', recordedName: fileName, format: /FLAT|VMFS$/.test(type) ? 'raw' : null } as const],
-      );
+      return usedExtents(detail.metadata).map(({ fileName, type }) => ({
+        role: 'extent',
+        recordedName: fileName,
+        format: /FLAT|VMFS$/.test(type) ? 'raw' : null,
+      }));
     case 'qed':
     case 'raw':
       return [];

@@ -23,12 +23,17 @@ export type Followed =
   | { readonly source: FileSource; readonly path: string; readonly filename: string }
   | { readonly source: null; readonly path: string | null; readonly state: Exclude<LinkState, { kind: 'open' }> };
 
-/** Resolves a name, asks the gate, and opens the file. Nothing of the named file, not even its existence, is looked at before the gate said yes. */
+/**
+ * Resolves a name, asks the gate, and opens the file. Nothing of the named file, not even its existence, is looked at before the gate said
+ * yes.
+ * @param open for reading when left out
+ */
 export async function follow(
   reference: Reference,
   holder: Holder,
   gate: OpeningGate,
   currentFolder: string | undefined,
+  open: (path: string, name: string) => FileSource = (path, name) => FileSource.open(path, name),
 ): Promise<Followed> {
   const { role, recordedName } = reference;
   const name = resolveName(recordedName, { role, currentFolder, imageFilename: holder.filename });
@@ -45,7 +50,7 @@ export async function follow(
     return { source: null, path, state: { kind: 'refused', reason: 'protocol' } };
   }
   try {
-    return { path, filename, source: FileSource.open(target, filename) };
+    return { path, filename, source: open(target, filename) };
   } catch (error) {
     return { source: null, path, state: notOpen(error) };
   }

@@ -13,7 +13,12 @@ export type LayerDetail =
       readonly dataFile: ByteSource | null;
     }
   | { readonly format: 'qed'; readonly metadata: QedMetadata }
-  | { readonly format: 'vmdk'; readonly metadata: VmdkMetadata }
+  | {
+      readonly format: 'vmdk';
+      readonly metadata: VmdkMetadata;
+      /** The files of its `usedExtents`; null for one that the gate or the file system did not let open. */
+      readonly extents: readonly (ByteSource | null)[];
+    }
   | { readonly format: 'raw' };
 
 /** One opened image of a chain, for looking at: opened read-only and leniently. */

@@ -1,14 +1,17 @@
 import type { GuestClass } from '../../protocol/inspect';
 import type { LayerView } from '../../protocol/place';
-import { invalidFormat, invalidRequest } from '../errors';
+import { invalidRequest } from '../errors';
 import type { CompressedDescriptor, LayerStatus } from '../formats/extent';
+import { VmdkGrainMap } from '../formats/vmdk/grainMap';
+import { DecompressedGrains } from '../formats/vmdk/grains';
 import type { ClusterCipher } from '../formats/qcow2/crypto/clusterCipher';
 import { CompressedClusters } from '../formats/qcow2/reader';
 import { SECTOR_SIZE } from '../formats/raw/size';
 import type { ByteSource } from '../io/source';
-import { requireComplete, requireReadable } from './complete';
+import { requireComplete, requireReadable, requireSameParents } from './complete';
 import type { Layer, OpenedChain } from './layer';
-import { ACTIVE_VIEW, dataSource, layerStatus } from './status';
+import { ReadStack, type StackLayer } from './readStack';
+import { ACTIVE_VIEW, allocationUnit, dataSource, layerStatus } from './status';
 
 /** A stretch of guest bytes that one layer of the chain supplies, or none. */
 export interface ChainExtent {
@@ -21,6 +24,8 @@ export interface ChainExtent {
   /** Byte offset in the file that holds that layer's data; null when the bytes have no place of their own in it. */
   readonly hostOffset: number | null;
   readonly compressed: CompressedDescriptor | null;
+  /** That file, where the layer's data lies in several (VMDK); null for the one it has. */
+  readonly source: ByteSource | null;
 }
 
 /** The guest's bytes, as a virtual machine would read them. */
@@ -64,56 +69,71 @@ export function openReader(chain: OpenedChain, options: ReaderOptions = {}): Cha
   requireComplete(chain);
   const layers = chain.layers.slice(from);
   const share = Math.max(LEAST_CACHE, Math.floor(cacheBytes / 2 / Math.max(1, layers.length)));
-  const compressed = new CompressedClusters(cacheBytes / 2);
-  return new LayerStack(
+  requireSameParents(layers);
+  const compressed = { clusters: new CompressedClusters(cacheBytes / 2), grains: new DecompressedGrains(cacheBytes / 4) };
+  return new LayerChain(
     layers.map(
       (layer, index) => new ReadableLayer(layer, index === 0 ? view : ACTIVE_VIEW, share, compressed, ciphers?.get(layer) ?? null),
     ),
+    cacheBytes / 4,
   );
 }
 
-class ReadableLayer {
+/** What is kept of compressed data, over all layers. */
+export interface Decompressed {
+  readonly clusters: CompressedClusters;
+  readonly grains: DecompressedGrains;
+}
+
+/** A layer whose guest bytes can be read. */
+export class ReadableLayer implements StackLayer {
   readonly layer: Layer;
   readonly status: LayerStatus;
   readonly size: number;
-  /** Where the data lies. */
-  readonly source: ByteSource;
-  /** Every byte is where it is: no need to ask where. */
+  /** Where the data lies; null where it lies in several files. */
+  readonly source: ByteSource | null;
+  readonly filename: string;
   readonly linear: boolean;
-  private readonly compressed: CompressedClusters;
+  readonly unit: number;
+  private readonly compressed: Decompressed;
   private readonly cipher: ClusterCipher | null;
 
-  constructor(layer: Layer, view: LayerView, cacheBytes: number, compressed: CompressedClusters, cipher: ClusterCipher | null) {
+  constructor(layer: Layer, view: LayerView, cacheBytes: number, compressed: Decompressed, cipher: ClusterCipher | null) {
     requireReadable(layer, cipher !== null);
     const source = dataSource(layer);
-    if (!source) {
+    if (!source && layer.detail.format === 'qcow2') {
       throw invalidRequest(`The data file of ${layer.filename} is not open.`);
     }
     this.layer = layer;
     this.source = source;
     this.status = layerStatus(layer, view, cacheBytes);
     this.size = this.status.size;
+    this.filename = layer.source.name;
     this.linear = layer.detail.format === 'raw';
+    this.unit = allocationUnit(layer);
     this.compressed = compressed;
     this.cipher = cipher;
   }
 
-  readData(hostOffset: number, guestOffset: number, target: Uint8Array): void {
+  readData(source: ByteSource | null, hostOffset: number, guestOffset: number, target: Uint8Array): void {
     if (!this.cipher) {
-      this.readPlain(hostOffset, target);
+      this.readPlain(source ?? this.source, hostOffset, target);
       return;
     }
     // Whole sectors are decrypted; guest and host offset are alike inside a sector.
     const before = guestOffset % SECTOR_SIZE;
     const sectors = new Uint8Array(Math.ceil((before + target.length) / SECTOR_SIZE) * SECTOR_SIZE);
-    this.readPlain(hostOffset - before, sectors);
+    this.readPlain(this.source, hostOffset - before, sectors);
     this.cipher.decrypt(sectors, (this.cipher.addressedBy === 'hostOffset' ? hostOffset : guestOffset) - before);
     target.set(sectors.subarray(before, before + target.length));
   }
 
   /** What lies past the end of the file reads as zero. */
-  private readPlain(hostOffset: number, target: Uint8Array): void {
-    const count = this.source.read(target, hostOffset);
+  private readPlain(source: ByteSource | null, hostOffset: number, target: Uint8Array): void {
+    if (!source) {
+      throw new RangeError('an extent of a layer with several files says in which it is');
+    }
+    const count = source.read(target, hostOffset);
     if (count < target.length) {
       target.fill(0, count);
     }
@@ -121,76 +141,41 @@ class ReadableLayer {
 
   readCompressed(descriptor: CompressedDescriptor, guestOffset: number, target: Uint8Array): void {
     const { detail, depth } = this.layer;
-    if (detail.format !== 'qcow2') {
-      throw new RangeError('only qcow2 has compressed clusters');
+    if (this.status instanceof VmdkGrainMap) {
+      this.compressed.grains.read(depth, this.status, descriptor, guestOffset, target);
+      return;
     }
-    const cluster = this.compressed.cluster(depth, detail.metadata, descriptor);
+    if (detail.format !== 'qcow2') {
+      throw new RangeError('only qcow2 and VMDK have compressed data');
+    }
+    const cluster = this.compressed.clusters.cluster(depth, detail.metadata, descriptor);
     const within = guestOffset - descriptor.guestOffset;
     target.set(cluster.subarray(within, within + target.length));
   }
 }
 
-class LayerStack implements ChainReader {
+/** A chain's layers, read as one. */
+class LayerChain implements ChainReader {
   readonly size: number;
   private readonly layers: readonly ReadableLayer[];
+  private readonly stack: ReadStack;
 
-  constructor(layers: readonly ReadableLayer[]) {
-    const active = layers[0];
-    if (!active) {
-      throw invalidRequest('The chain has no such layer.');
-    }
+  constructor(layers: readonly ReadableLayer[], cacheBytes: number) {
     this.layers = layers;
-    this.size = active.size;
+    this.stack = new ReadStack(layers, cacheBytes);
+    this.size = this.stack.size;
   }
 
   read(guestOffset: number, target: Uint8Array): void {
     this.requireInside(guestOffset, target.length);
-    let done = 0;
-    while (done < target.length) {
-      const extent = this.locate(guestOffset + done, target.length - done, false);
-      const part = target.subarray(done, done + extent.length);
-      const layer = extent.depth === null ? null : this.layers[extent.depth]!;
-      if (layer && extent.class === 'data') {
-        layer.readData(extent.hostOffset!, guestOffset + done, part);
-      } else if (layer && extent.compressed) {
-        layer.readCompressed(extent.compressed, guestOffset + done, part);
-      } else {
-        part.fill(0);
-      }
-      done += extent.length;
-    }
+    // Without a node below there is nothing to wait for.
+    void this.stack.read(guestOffset, target);
   }
 
   blockStatus(guestOffset: number, length: number): ChainExtent {
     this.requireInside(guestOffset, 1);
-    const extent = this.locate(guestOffset, Math.min(length, this.size - guestOffset), true);
+    const extent = this.stack.blockStatus(guestOffset, Math.min(length, this.size - guestOffset));
     return extent.depth === null ? extent : { ...extent, depth: this.layers[extent.depth]!.layer.depth };
-  }
-
-  /** Asks one layer after the other, each for what the one above leaves to it. `depth` counts in `this.layers`. */
-  private locate(guestOffset: number, length: number, holes: boolean): ChainExtent {
-    let rest = length;
-    for (let depth = 0; depth < this.layers.length; depth++) {
-      const layer = this.layers[depth]!;
-      if (guestOffset >= layer.size) {
-        // A smaller backing file ends here; what a larger one below it holds is not seen through it.
-        break;
-      }
-      rest = Math.min(rest, layer.size - guestOffset);
-      if (layer.linear && !holes) {
-        return { class: 'data', length: rest, depth, hostOffset: guestOffset, compressed: null };
-      }
-      const extent = layer.status.blockStatus(guestOffset, rest);
-      if (extent.class === 'unknown') {
-        const { structure, hostOffset, message } = extent.problem!;
-        throw invalidFormat(layer.layer.source.name, structure, hostOffset, message);
-      }
-      if (extent.class !== 'unallocated') {
-        return { class: extent.class, length: extent.length, depth, hostOffset: extent.hostOffset, compressed: extent.compressed };
-      }
-      rest = extent.length;
-    }
-    return { class: 'unallocated', length: rest, depth: null, hostOffset: null, compressed: null };
   }
 
   private requireInside(guestOffset: number, length: number): void {

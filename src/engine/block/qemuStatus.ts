@@ -1,10 +1,11 @@
 import type { GuestExtent, LayerStatus } from '../formats/extent';
 import { rawVirtualSize } from '../formats/raw/size';
+import { mapExtents } from '../formats/vmdk/extents';
 import { invalidFormat } from '../errors';
 import type { ByteSource } from '../io/source';
 import { seemsPreallocated } from '../map/preallocation';
 import type { Pace } from '../pace';
-import type { Layer } from './layer';
+import type { Layer, LayerDetail } from './layer';
 import { dataSource, layerStatus } from './status';
 
 /*
@@ -25,6 +26,8 @@ export interface QemuStatus {
 
 interface DriverStatus extends QemuStatus {
   readonly hostOffset: number | null;
+  /** The file that it counts in. */
+  readonly source: ByteSource | null;
 }
 
 const INT_MAX = 2 ** 31 - 1;
@@ -43,7 +46,8 @@ export class QemuChainStatus {
   static async open(layers: readonly Layer[], pace: Pace): Promise<QemuChainStatus> {
     const nodes: Node[] = [];
     for (const layer of layers) {
-      const recurse = layer.detail.format === 'qcow2' && (await seemsPreallocated(layer.detail.metadata, pace));
+      const { detail } = layer;
+      const recurse = detail.format === 'qcow2' ? await seemsPreallocated(detail.metadata, pace) : isFlat(detail);
       nodes.push(new Node(layer, recurse, nodes.length + 1 < layers.length));
     }
     return new QemuChainStatus(nodes);
@@ -107,8 +111,8 @@ class Node {
     } else if (!this.hasBacking || (backing && offset >= backing.size)) {
       flags |= STATUS.zero;
     }
-    if (this.recurse && (flags & STATUS.data) !== 0 && answer.hostOffset !== null && this.source) {
-      const file = fileStatus(this.source, answer.hostOffset, reached);
+    if (this.recurse && (flags & STATUS.data) !== 0 && answer.hostOffset !== null && answer.source) {
+      const file = fileStatus(answer.source, answer.hostOffset, reached);
       const isZero = (file.flags & STATUS.zero) !== 0;
       if ((file.flags & STATUS.eof) === 0 || (file.length > 0 && !isZero)) {
         reached = file.length;
@@ -132,7 +136,7 @@ class Node {
       }
       reached += next.length;
     }
-    return { flags: this.flagsOf(first), length: reached, hostOffset: first.hostOffset };
+    return { flags: this.flagsOf(first), length: reached, hostOffset: first.hostOffset, source: first.source ?? this.source };
   }
 
   private flagsOf(extent: GuestExtent): number {
@@ -170,6 +174,11 @@ function fileStatus(source: ByteSource, offset: number, length: number): QemuSta
   return { flags: (extent.data ? STATUS.data : STATUS.zero) | (offset + reached === end ? STATUS.eof : 0), length: reached };
 }
 
+/** QEMU looks for holes in flat extents; an image has either these or sparse ones. */
+function isFlat(detail: LayerDetail): boolean {
+  return detail.format === 'vmdk' && mapExtents(detail.metadata, detail.extents).some(({ kind }) => kind === 'flat');
+}
+
 function windowOf({ detail }: Layer): number {
   switch (detail.format) {
     case 'qcow2': {
@@ -178,8 +187,9 @@ function windowOf({ detail }: Layer): number {
     }
     case 'qed':
       return detail.metadata.l2Coverage;
-    case 'raw':
     case 'vmdk':
+      return detail.metadata.grainSize ?? Infinity;
+    case 'raw':
       return Infinity;
   }
 }

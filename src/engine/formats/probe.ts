@@ -8,7 +8,7 @@ import { readAvailable, type ByteSource } from '../io/source';
  */
 
 /** QEMU's drivers look at this many bytes. */
-const PROBE_BYTES = 2048;
+export const PROBE_BYTES = 2048;
 
 /** What the first bytes say: a format that can be read here, one that is known but cannot, or nothing. */
 export type ProbeResult =

@@ -1,6 +1,7 @@
 import type { ClusterInspection, GuestClass, LayerTranslation } from '../../protocol/inspect';
 import type { LayerView, Place } from '../../protocol/place';
 import type { Layer } from '../block/layer';
+import { layerStatus } from '../block/status';
 import { L1_OFFSET_MASK, LIMITS } from '../formats/qcow2/structures';
 import type { QedMetadata } from '../formats/qed/metadata';
 import { safeNumber } from '../layout/codec';
@@ -56,7 +57,10 @@ export function traceLayer({ layer, qcow2 }: InspectedLayer, guestOffset: number
       const { data } = source.extentAt(guestOffset);
       return { ...NOTHING, class: data ? 'data' : 'zero', hostOffset: guestOffset };
     }
-    case 'vmdk':
+    case 'vmdk': {
+      const { class: kind, hostOffset } = layerStatus(layer).blockStatus(guestOffset, 1);
+      return { ...NOTHING, class: kind, hostOffset };
+    }
     case 'qcow2':
       return { ...NOTHING, class: 'unknown' };
   }

@@ -69,14 +69,7 @@ export function acquireLocks(wanted: readonly ImageLock[]): void {
   if (!lock) {
     return;
   }
-  for (const { file, role } of wanted) {
-    const { uses, unshares } = ROLES[role];
-    for (const byte of [...uses.map((permission) => USE[permission]), ...unshares.map((permission) => UNSHARE[permission])]) {
-      if (!set(lock, file.fd, byte, F_RDLCK)) {
-        throw locked(file, `Failed to lock byte ${byte}`);
-      }
-    }
-  }
+  takeLocks(wanted);
   for (const { file, role } of wanted) {
     const { uses, unshares } = ROLES[role];
     for (const permission of uses) {
@@ -87,6 +80,24 @@ export function acquireLocks(wanted: readonly ImageLock[]): void {
     for (const permission of unshares) {
       if (isHeld(lock, file.fd, USE[permission])) {
         throw locked(file, `Failed to get shared "${NAMES[permission]}" lock`);
+      }
+    }
+  }
+}
+
+/**
+ * Takes the locks without looking at those of others: for another opening of a file whose locks are already held.
+ * @throws EngineError `file.locked` when somebody holds a byte for itself, which QEMU never does
+ */
+export function takeLocks(wanted: readonly ImageLock[]): void {
+  const lock = locking();
+  if (!lock) {
+    return;
+  }
+  for (const { file, role } of wanted) {
+    for (const byte of bytesOf(role)) {
+      if (!set(lock, file.fd, byte, F_RDLCK)) {
+        throw locked(file, `Failed to lock byte ${byte}`);
       }
     }
   }

@@ -20,7 +20,7 @@ export interface ChainMapOptions extends PaceOptions {
  * The allocation map of a chain, as qemu-img map has it: which layer supplies each guest byte, and from where. Neighbouring extents
  * that continue each other are one. The sink gets them in batches, in address order; progress counts guest bytes.
  * @throws EngineError `format.invalid` at a table entry that stops a driver (all extents before it have been passed on);
- *   `format.unsupported` at data of a VMDK image; `request.invalid`, `cancelled`, `file.io`
+ *   `request.invalid`, `cancelled`, `file.io`
  */
 export async function mapChain(chain: Pick<OpenedChain, 'layers' | 'complete'>, options: ChainMapOptions, sink: ExtentSink): Promise<void> {
   const pace = new Pace(options);

@@ -115,7 +115,7 @@ export class ExtentEmitter implements MapVisitor {
     } else if (kind === UNIT.file) {
       this.appendFile(mapping.dataSource, start, length, depth, start, FILE_HOLE);
     } else if (kind === UNIT.data && this.holes[depth]) {
-      this.appendFile(mapping.dataSource, start, length, depth, offset, DATA_HOLE);
+      this.appendFile(mapping.sourceAt ? mapping.sourceAt(start) : mapping.dataSource, start, length, depth, offset, DATA_HOLE);
     } else {
       this.append(start, length, depth, FLAGS_OF[kind]!, offset);
     }

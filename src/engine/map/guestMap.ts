@@ -1,7 +1,6 @@
 import type { LayerView } from '../../protocol/place';
 import type { MapMode } from '../../protocol/inspect';
 import type { OpenedChain } from '../block/layer';
-import { unsupported } from '../errors';
 import type { ByteSource } from '../io/source';
 import { Pace } from '../pace';
 import { MAX_CLASSES, type ClassSink, type ClassSource, type MapClass } from './classSource';
@@ -38,19 +37,9 @@ export class GuestMap implements ClassSource {
   private readonly files = new Map<ByteSource, FileExtents>();
 
   /**
-   * @throws EngineError `request.invalid` when the view names a snapshot that is not there; `format.unsupported` for a VMDK, of which
-   *   nothing is known but the length
+   * @throws EngineError `request.invalid` when the view names a snapshot that is not there
    */
   constructor(chain: Pick<OpenedChain, 'layers' | 'complete'>, mode: MapMode, view: LayerView) {
-    const [active] = chain.layers;
-    if (!active || active.detail.format === 'vmdk') {
-      throw unsupported(
-        active?.filename ?? '',
-        'VMDK sparse extent header',
-        0,
-        'The grains of a VMDK image are not read, so there is no map.',
-      );
-    }
     this.mode = mode;
     this.names = chain.layers.map(({ filename }) => filename);
     this.mappings = layerMappings(chain.layers, view);

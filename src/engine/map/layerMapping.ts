@@ -15,8 +15,10 @@ export interface LayerMapping {
   readonly grain: number;
   /** What the units are that no table entry decides: null leaves it to the layer below, or to the end of the chain. */
   readonly remainder: UnitKind | null;
-  /** The file in which host offsets count; null when it could not be opened. */
+  /** The file in which host offsets count; null when it could not be opened, or when there are several. */
   readonly dataSource: ByteSource | null;
+  /** The file in which the host offset of a guest offset counts, for layers whose data lies in several (VMDK). */
+  sourceAt?(guestOffset: number): ByteSource | null;
 
   /** A guest offset at or before the first allocated byte at or after `guestOffset`; Infinity when nothing follows. */
   nextAllocated(guestOffset: number): number;

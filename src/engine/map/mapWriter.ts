@@ -100,14 +100,14 @@ export class JsonMapWriter {
 /** Writes extents as `qemu-img map` prints them for people: data with its offset and file, in hexadecimal columns. */
 export class HumanMapWriter {
   private readonly write: ByteWriter;
-  private readonly fileNames: readonly string[];
+  private readonly fileName: (depth: number, guestOffset: number) => string;
   private text = `${'Offset'.padEnd(16)}${'Length'.padEnd(16)}${'Mapped to'.padEnd(16)}File\n`;
   private ended = false;
 
-  /** @param fileNames for each depth, the name of the file that holds the layer's data */
-  constructor(write: ByteWriter, fileNames: readonly string[]) {
+  /** @param fileName the name of the file that holds a layer's data at a guest offset */
+  constructor(write: ByteWriter, fileName: (depth: number, guestOffset: number) => string) {
     this.write = write;
-    this.fileNames = fileNames;
+    this.fileName = fileName;
   }
 
   /** Returns false when the map holds data that this output cannot show (compressed, encrypted); nothing is written from there on. */
@@ -117,7 +117,7 @@ export class HumanMapWriter {
       if ((flags & EXTENT.data) !== 0 && (flags & EXTENT.offset) === 0) {
         this.ended = true;
       } else if ((flags & (EXTENT.data | EXTENT.zero)) === EXTENT.data) {
-        const name = this.fileNames[batch.depth[i]!] ?? '';
+        const name = this.fileName(batch.depth[i]!, batch.start[i]!);
         this.text += `${column(batch.start[i]!)}${column(batch.length[i]!)}${column(batch.offset[i]!)}${name}\n`;
         if (this.text.length > BUFFER) {
           this.flush();

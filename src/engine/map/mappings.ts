@@ -3,11 +3,14 @@ import type { Layer } from '../block/layer';
 import { invalidRequest } from '../errors';
 import { readSnapshotTable } from '../formats/qcow2/snapshots';
 import { activeL1, type L1Location } from '../formats/qcow2/tables';
+import { mapExtents } from '../formats/vmdk/extents';
+import { VmdkGrainMap } from '../formats/vmdk/grainMap';
 import { FileMapping } from './fileMapping';
 import type { LayerMapping } from './layerMapping';
 import { Qcow2Mapping } from './qcow2Mapping';
 import { QedMapping } from './qedMapping';
 import { EntryBuffer } from './tableAccess';
+import { VmdkMapping } from './vmdkMapping';
 
 const SECTOR = 512;
 const CHUNK = 64 * 1024;
@@ -44,10 +47,14 @@ function layerMapping(layer: Layer, depth: number, view: LayerView, buffer: Entr
     }
     case 'qed':
       return new QedMapping(depth, detail.metadata, length, buffer);
-    case 'raw':
-    case 'vmdk':
+    case 'vmdk': {
       requireActive(view);
-      return new FileMapping(depth, source, length, detail.format);
+      const extents = mapExtents(detail.metadata, detail.extents);
+      return new VmdkMapping(depth, source, new VmdkGrainMap(extents, length, CHUNK), length);
+    }
+    case 'raw':
+      requireActive(view);
+      return new FileMapping(depth, source, length);
   }
 }
 

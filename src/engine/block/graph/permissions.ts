@@ -1,0 +1,50 @@
+import { EngineError } from '../../errors';
+
+/** QEMU's permissions, in its words. */
+export type Permission = 'consistent read' | 'write' | 'resize';
+
+/** Somebody who uses a node: an overlay that reads from it, an export, a job, a command. */
+export interface NodeParent {
+  /** Shown in messages. */
+  readonly name: string;
+  /** The parent's word for the node: `root` for a user, `backing` for an overlay. */
+  readonly role: 'root' | 'backing';
+  readonly uses: ReadonlySet<Permission>;
+  readonly shares: ReadonlySet<Permission>;
+}
+
+const READ: ReadonlySet<Permission> = new Set(['consistent read']);
+const ALL: ReadonlySet<Permission> = new Set(['consistent read', 'write', 'resize']);
+
+/** An overlay: what it reads from may not change under it. */
+export function backingParent(overlay: string): NodeParent {
+  return { name: overlay, role: 'backing', uses: READ, shares: READ };
+}
+
+/** A user, who like QEMU's tools and exports lets others do the same. */
+export function rootParent(name: string, readOnly: boolean, shares: ReadonlySet<Permission> = ALL): NodeParent {
+  return { name, role: 'root', uses: readOnly ? READ : ALL, shares };
+}
+
+/**
+ * Refuses a new use of a node that one of those before does not allow, or that does not allow what one of them does.
+ * @throws EngineError `file.locked`
+ */
+export function requireCompatible(filename: string, parents: Iterable<NodeParent>, added: NodeParent): void {
+  for (const parent of parents) {
+    requireShared(filename, parent, added);
+    requireShared(filename, added, parent);
+  }
+}
+
+function requireShared(filename: string, sharing: NodeParent, using: NodeParent): void {
+  for (const permission of using.uses) {
+    if (!sharing.shares.has(permission)) {
+      throw new EngineError(
+        'file.locked',
+        `Conflicts with use by ${sharing.name} as '${sharing.role}', which does not allow '${permission}' on ${filename}.`,
+        { file: filename, remedy: `Close ${sharing.role === 'backing' ? 'the overlay' : 'that use'} first.` },
+      );
+    }
+  }
+}

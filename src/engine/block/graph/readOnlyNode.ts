@@ -1,0 +1,154 @@
+import type { Awaitable } from '../../awaitable';
+import { invalidFormat, invalidRequest, readOnlyImage } from '../../errors';
+import { loading } from '../../io/loading';
+import type { ByteSource } from '../../io/source';
+import type { BlockNode, NodeStatus } from '../blockNode';
+import type { LayerDetail } from '../layer';
+import type { ReadableLayer } from '../node';
+import { ReadStack, type StackLayer } from '../readStack';
+import { TrackedNode } from '../trackedNode';
+
+/** Counts the changes of a graph's shape: what was found out of chains before the last one is no longer so. */
+export interface GraphEpoch {
+  value: number;
+}
+
+export interface ReadOnlyNodeOptions {
+  readonly nodeName: string;
+  readonly layer: ReadableLayer;
+  /** Closed with the node. */
+  readonly files: readonly ByteSource[];
+  readonly backing: BlockNode | null;
+  readonly epoch: GraphEpoch;
+  /** Bound for what is kept of where bytes lie in this image and those below it. */
+  readonly cacheBytes: number;
+}
+
+/**
+ * An image of any format that nobody here writes. It reads itself and the images below it, as far as they are such ones too, as one stack,
+ * so that the depth of a chain costs nothing.
+ */
+export class ReadOnlyNode implements BlockNode {
+  readonly readOnly = true;
+  readonly nodeName: string;
+  readonly filename: string;
+  readonly driver: LayerDetail['format'];
+  readonly clusterSize: number | null;
+  readonly size: number;
+  readonly layer: ReadableLayer;
+  private readonly files: readonly ByteSource[];
+  private readonly epoch: GraphEpoch;
+  private readonly cacheBytes: number;
+  private backingNode: BlockNode | null;
+  private stack: { readonly layers: ReadStack; readonly below: BlockNode | null; readonly epoch: number } | null = null;
+  private closed = false;
+
+  constructor({ nodeName, layer, files, backing, epoch, cacheBytes }: ReadOnlyNodeOptions) {
+    this.nodeName = nodeName;
+    this.layer = layer;
+    this.files = files;
+    this.epoch = epoch;
+    this.cacheBytes = cacheBytes;
+    this.backingNode = backing;
+    this.filename = layer.layer.filename;
+    this.driver = layer.layer.detail.format;
+    this.size = layer.size;
+    this.clusterSize = clusterSizeOf(layer.layer.detail);
+  }
+
+  get backing(): BlockNode | null {
+    return this.backingNode;
+  }
+
+  /** What the image's metadata says, as read when it was opened. */
+  get detail(): LayerDetail {
+    return this.layer.layer.detail;
+  }
+
+  /** Reads unallocated ranges from another node from now on. */
+  replaceBacking(backing: BlockNode | null): void {
+    this.backingNode = backing;
+    this.stack = null;
+  }
+
+  read(guestOffset: number, target: Uint8Array): Awaitable<void> {
+    this.requireInside(guestOffset, target.length);
+    const { layers, below } = this.currentStack();
+    return loading(() => layers.read(guestOffset, target, below));
+  }
+
+  blockStatus(guestOffset: number, length: number): Awaitable<NodeStatus> {
+    this.requireInside(guestOffset, Math.max(1, length));
+    return loading((): NodeStatus => {
+      const { class: kind, length: reached, hostOffset, problem } = this.layer.status.blockStatus(guestOffset, length);
+      if (kind === 'unknown') {
+        throw invalidFormat(this.filename, problem!.structure, problem!.hostOffset, problem!.message);
+      }
+      return { class: kind, length: reached, hostOffset };
+    });
+  }
+
+  write(): never {
+    throw readOnlyImage(this.filename);
+  }
+
+  writeZeroes(): never {
+    throw readOnlyImage(this.filename);
+  }
+
+  discard(): never {
+    throw readOnlyImage(this.filename);
+  }
+
+  flush(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  resize(): Promise<void> {
+    return Promise.reject(readOnlyImage(this.filename));
+  }
+
+  close(): Promise<void> {
+    if (!this.closed) {
+      this.closed = true;
+      for (const file of this.files) {
+        file.close();
+      }
+    }
+    return Promise.resolve();
+  }
+
+  private currentStack(): NonNullable<typeof this.stack> {
+    if (this.stack?.epoch !== this.epoch.value) {
+      const layers: StackLayer[] = [this.layer];
+      let below = this.backingNode;
+      while (below instanceof TrackedNode && below.image instanceof ReadOnlyNode) {
+        layers.push(below.image.layer);
+        below = below.image.backing;
+      }
+      this.stack = { below, layers: new ReadStack(layers, this.cacheBytes), epoch: this.epoch.value };
+    }
+    return this.stack;
+  }
+
+  private requireInside(guestOffset: number, length: number): void {
+    if (!(guestOffset >= 0 && length >= 0 && guestOffset + length <= this.size)) {
+      throw invalidRequest(`${length} bytes at guest offset ${guestOffset} reach past the end of the disk of ${this.size} bytes.`);
+    }
+    if (this.closed) {
+      throw invalidRequest(`${this.filename} is closed.`);
+    }
+  }
+}
+
+function clusterSizeOf(detail: LayerDetail): number | null {
+  switch (detail.format) {
+    case 'qcow2':
+    case 'qed':
+      return detail.metadata.clusterSize;
+    case 'vmdk':
+      return detail.metadata.grainSize;
+    case 'raw':
+      return null;
+  }
+}

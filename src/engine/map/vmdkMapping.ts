@@ -1,0 +1,102 @@
+import { invalidFormat, type EngineError } from '../errors';
+import type { VmdkGrainMap } from '../formats/vmdk/grainMap';
+import type { ByteSource } from '../io/source';
+import type { LayerMapping } from './layerMapping';
+import { UNIT, UNOWNED, type UnitKind, type Window } from './window';
+
+/** Units of a disk without grains, and the largest of one with some. */
+const LARGEST_UNIT = 65536;
+
+/** The grains of a VMDK's extents over windows of the guest disk. */
+export class VmdkMapping implements LayerMapping {
+  readonly depth: number;
+  readonly length: number;
+  readonly clusterSize: number;
+  readonly grain: number;
+  readonly remainder = null;
+  readonly dataSource: ByteSource | null;
+  private readonly map: VmdkGrainMap;
+  private readonly name: string;
+
+  /** @param source the image's own file */
+  constructor(depth: number, source: ByteSource, map: VmdkGrainMap, length: number) {
+    this.depth = depth;
+    this.length = length;
+    this.map = map;
+    this.name = source.name;
+    this.clusterSize = unitOf(map);
+    this.grain = this.clusterSize;
+    const sources = new Set(map.extents.map((extent) => extent.source));
+    this.dataSource = sources.size === 1 ? (map.extents[0]?.source ?? null) : null;
+  }
+
+  nextAllocated(guestOffset: number): number {
+    const next = guestOffset < this.length ? this.map.nextAllocated(guestOffset) : Infinity;
+    // At the start of a unit, so that windows begin there.
+    return next === Infinity ? Infinity : next - (next % this.clusterSize);
+  }
+
+  fill(window: Window): number {
+    const end = Math.min(window.end, this.length);
+    let owned = 0;
+    for (let at = window.start; at < end;) {
+      const { class: kind, length, hostOffset } = this.map.blockStatus(at, end - at);
+      if (kind !== 'unallocated') {
+        const before = (at - window.base) % window.unit;
+        const first = Math.floor((at - window.base) / window.unit);
+        const last = Math.ceil((at + length - window.base) / window.unit);
+        owned += this.own(window, first, last, KINDS[kind], (hostOffset ?? 0) - before);
+      }
+      at += length;
+    }
+    return owned;
+  }
+
+  /** QEMU looks for holes in the files of flat extents; an image has either these or sparse ones. */
+  holesWithinData(): Promise<boolean> {
+    return Promise.resolve(this.map.extents.some(({ kind }) => kind === 'flat'));
+  }
+
+  sourceAt(guestOffset: number): ByteSource | null {
+    return this.map.extentAt(guestOffset)?.source ?? null;
+  }
+
+  invalidAt(guestOffset: number): EngineError {
+    const { problem } = this.map.blockStatus(guestOffset, 1);
+    return invalidFormat(
+      this.name,
+      problem?.structure ?? 'grain table',
+      problem?.hostOffset ?? 0,
+      problem?.message ?? 'It cannot be read.',
+    );
+  }
+
+  private own(window: Window, first: number, end: number, state: UnitKind, hostOffset: number): number {
+    const { owner, kind, host, unit } = window;
+    let owned = 0;
+    for (let i = first; i < end; i++) {
+      if (owner[i] === UNOWNED) {
+        owner[i] = this.depth + 1;
+        kind[i] = state;
+        host[i] = hostOffset + (i - first) * unit;
+        owned++;
+      }
+    }
+    return owned;
+  }
+}
+
+const KINDS = { data: UNIT.data, zero: UNIT.zero, compressed: UNIT.compressed, unknown: UNIT.invalid } as const;
+
+/** The largest power of two that every border between grains and between extents is a multiple of. */
+function unitOf({ extents }: VmdkGrainMap): number {
+  let unit = LARGEST_UNIT;
+  for (const extent of extents) {
+    for (const border of [extent.start, extent.kind === 'sparse' ? extent.sparse.grainSize : 0]) {
+      while (border % unit !== 0) {
+        unit /= 2;
+      }
+    }
+  }
+  return unit;
+}

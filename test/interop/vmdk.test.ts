@@ -1,0 +1,139 @@
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+import { openChain } from '../../src/engine/block/chain';
+import { openReader } from '../../src/engine/block/node';
+import { followGate } from '../../src/engine/gate/policies';
+import { GuestMap } from '../../src/engine/map/guestMap';
+import { ClassCounter } from '../../src/engine/map/classSource';
+import { Pace } from '../../src/engine/pace';
+import { ACTIVE_VIEW } from '../../src/engine/block/status';
+import { expectSame } from '../unit/qed/nodes';
+import { Random, testCases, testSeed } from './random';
+import { makeWithQemuImg, qemuImg, sideBySide, temporaryFolder, writeWithQemuIo } from './tools';
+
+const SUBFORMATS = ['monolithicSparse', 'monolithicFlat', 'twoGbMaxExtentSparse', 'twoGbMaxExtentFlat', 'streamOptimized'] as const;
+const seed = testSeed();
+let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+
+beforeAll(async () => {
+  folder = await temporaryFolder('vmdk');
+});
+
+afterAll(async () => {
+  await folder.dispose();
+});
+
+/** All of a chain's guest bytes from `start` on. */
+async function read(image: string, start: number, length: number): Promise<Uint8Array> {
+  const chain = await openChain(image, { gate: followGate('all') });
+  try {
+    const bytes = new Uint8Array(length).fill(0xee);
+    openReader(chain).read(start, bytes);
+    return bytes;
+  } finally {
+    chain.close();
+  }
+}
+
+async function codeOfReading(image: string): Promise<unknown> {
+  return read(image, 0, 512).then(
+    () => null,
+    (error: unknown) => (error as { readonly code: string }).code,
+  );
+}
+
+async function expectSameMaps(image: string): Promise<void> {
+  for (const args of [
+    ['map', '--output=json', image],
+    ['map', image],
+    ['info', '--output=json', image],
+  ]) {
+    const { theirs, ours } = await sideBySide(args, { cwd: folder.path });
+    expect(ours.stdout).toBe(theirs.stdout);
+    expect(ours.code).toBe(theirs.code);
+  }
+}
+
+/** A raw disk with data here and there, written sparsely. */
+async function rawDisk(random: Random, name: string, size: number): Promise<void> {
+  await makeWithQemuImg(['create', '-q', '-f', 'raw', name, String(size)], { cwd: folder.path });
+  const commands = Array.from({ length: 12 }, () => {
+    const length = 512 * random.between(1, 400);
+    const border = random.pick([0, size - 300 * 512, Math.min(size, 2 ** 31) - 70_000 * 2] as const);
+    const offset = Math.max(0, Math.min(size - length, Math.floor(border / 512) * 512 + 512 * random.below(600)));
+    return `write -P ${random.between(0, 255)} ${offset} ${length}`;
+  });
+  await writeWithQemuIo(['-f', 'raw', name], commands, { cwd: folder.path });
+}
+
+describe(`images that qemu-img made (CHAINSCOPE_SEED=${seed})`, () => {
+  test.each(SUBFORMATS)('%s reads and maps as with qemu-img', async (subformat) => {
+    const random = new Random(seed);
+    await mkdir(join(folder.path, subformat), { recursive: true });
+    const split = subformat.startsWith('two');
+    for (let round = 0; round < testCases(2); round++) {
+      const size = (split ? 2 ** 31 : 0) + 65536 * random.between(10, 100) + (random.chance(0.5) ? 512 * random.below(128) : 0);
+      await rawDisk(random, 'disk.raw', size);
+      const image = `${subformat}/disk-${round}.vmdk`;
+      await makeWithQemuImg(['convert', '-f', 'raw', '-O', 'vmdk', '-o', `subformat=${subformat}`, 'disk.raw', image], {
+        cwd: folder.path,
+      });
+      await expectSameMaps(image);
+      const { theirs, ours } = await sideBySide(['compare', '-f', 'vmdk', '-F', 'raw', image, 'disk.raw'], { cwd: folder.path });
+      expect(ours).toEqual(theirs);
+      const strict = await sideBySide(['compare', '-s', '-f', 'vmdk', '-F', 'vmdk', image, image], { cwd: folder.path });
+      expect(strict.ours).toEqual(strict.theirs);
+      // The end of the disk, read in odd pieces.
+      const from = size - 300_001;
+      const raw = (await readFile(join(folder.path, 'disk.raw'))).subarray(from);
+      expectSame(await read(join(folder.path, image), from, 300_001), raw);
+    }
+  });
+
+  test('grains of zeroes, and a parent', async () => {
+    const random = new Random(seed);
+    for (let round = 0; round < testCases(4); round++) {
+      await makeWithQemuImg(['create', '-q', '-f', 'vmdk', 'parent.vmdk', '4M'], { cwd: folder.path });
+      await writeWithQemuIo(['parent.vmdk'], ['write -P 1 0 2M', `write -P 2 ${65536 * random.below(64)} 64k`], { cwd: folder.path });
+      await makeWithQemuImg(['create', '-q', '-f', 'vmdk', '-o', 'zeroed_grain=on', '-b', 'parent.vmdk', '-F', 'vmdk', 'child.vmdk'], {
+        cwd: folder.path,
+      });
+      const commands = Array.from({ length: 6 }, (_, i) => {
+        const offset = 65536 * random.below(60);
+        return random.chance(0.5) ? `write -z ${offset} 128k` : `write -P ${i + 3} ${offset + 512 * random.below(100)} 8k`;
+      });
+      await writeWithQemuIo(['child.vmdk'], commands, { cwd: folder.path });
+      await expectSameMaps('child.vmdk');
+      await makeWithQemuImg(['convert', '-O', 'raw', 'child.vmdk', 'child.raw'], { cwd: folder.path });
+      expectSame(await read(join(folder.path, 'child.vmdk'), 0, 4 * 2 ** 20), await readFile(join(folder.path, 'child.raw')));
+    }
+    // A parent that was written again is not what the child was made on.
+    await writeWithQemuIo(['parent.vmdk'], ['write -P 9 0 512'], { cwd: folder.path });
+    expect((await qemuImg(['convert', '-O', 'raw', 'child.vmdk', 'child.raw'], { cwd: folder.path })).code).not.toBe(0);
+    expect(await codeOfReading(join(folder.path, 'child.vmdk'))).toBe('format.invalid');
+  });
+
+  test('a map of the guest disk shows their grains', async () => {
+    await makeWithQemuImg(['create', '-q', '-f', 'vmdk', 'map.vmdk', '1M'], { cwd: folder.path });
+    await writeWithQemuIo(['map.vmdk'], ['write 0 128k', 'write 512k 1k'], { cwd: folder.path });
+    const chain = await openChain(join(folder.path, 'map.vmdk'), { gate: followGate('all') });
+    const map = new GuestMap(chain, 'state', ACTIVE_VIEW);
+    const counter = new ClassCounter();
+    await map.scan(0, map.clusters, counter, new Pace());
+    expect([map.clusterSize, map.clusters]).toEqual([65536, 16]);
+    expect(Object.fromEntries(map.classes.map(({ id }, i) => [id, counter.counts[i]]))).toMatchObject({ data: 3, unallocated: 13 });
+    chain.close();
+  });
+
+  test('an extent that is missing, or named by a protocol, is an error', async () => {
+    await makeWithQemuImg(['create', '-q', '-f', 'vmdk', '-o', 'subformat=monolithicFlat', 'flat.vmdk', '1M'], { cwd: folder.path });
+    await rename(join(folder.path, 'flat-flat.vmdk'), join(folder.path, 'gone.vmdk'));
+    expect(await codeOfReading(join(folder.path, 'flat.vmdk'))).toBe('file.notFound');
+    const text = await readFile(join(folder.path, 'flat.vmdk'), 'latin1');
+    await writeFile(join(folder.path, 'flat.vmdk'), text.replace('flat-flat.vmdk', 'file:gone.vmdk'), 'latin1');
+    expect(await codeOfReading(join(folder.path, 'flat.vmdk'))).toBe('chain.refused');
+  });
+});
