@@ -3,11 +3,11 @@ import { openChain } from '../engine/block/chain';
 import { linkError } from '../engine/block/complete';
 import type { Layer, OpenedChain } from '../engine/block/layer';
 import { protocolOf } from '../engine/gate/filename';
+import { readerLocks } from '../engine/block/graph/layerFiles';
 import { mapExtents } from '../engine/formats/vmdk/extents';
 import { followGate, type Follow } from '../engine/gate/policies';
 import { requireOpenableLayer } from '../engine/info/opening';
-import { FileSource } from '../engine/io/file';
-import { acquireLocks, type ImageLock } from '../engine/io/imageLocks';
+import { acquireLocks } from '../engine/io/imageLocks';
 import { warn, type Context } from './commandLine';
 import { CommandError } from './errors';
 import type { ImageArgument } from './imageArguments';
@@ -53,7 +53,7 @@ export function fileNameFor({ fileName }: ImageArgument): string {
 
 /** Locks the files of layers as QEMU's readers do. @throws EngineError `file.locked` */
 export function lockForReading(layers: readonly Layer[]): void {
-  acquireLocks(layers.flatMap(locksOf));
+  acquireLocks(layers.flatMap(readerLocks));
 }
 
 /** The name of the file that a layer's data lies in at a guest offset, as qemu-img shows it. */
@@ -79,19 +79,4 @@ function requireFollowed(link: ChainLink, follow: Follow, context: Context): voi
   } else if (state.kind !== 'open') {
     throw linkError(link);
   }
-}
-
-function locksOf({ source, detail }: Layer): ImageLock[] {
-  const locks: ImageLock[] = [];
-  if (source instanceof FileSource) {
-    locks.push({ file: source, role: detail.format === 'raw' ? 'raw' : 'metadata' });
-  }
-  if (detail.format === 'qcow2' && detail.dataFile instanceof FileSource) {
-    locks.push({ file: detail.dataFile, role: 'data-file' });
-  }
-  if (detail.format === 'vmdk') {
-    const files = detail.extents.filter((extent): extent is FileSource => extent instanceof FileSource);
-    locks.push(...files.map((file) => ({ file, role: 'data-file' }) as const));
-  }
-  return locks;
 }

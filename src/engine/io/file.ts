@@ -27,11 +27,14 @@ export interface FileStat {
 /** A regular file or block device, opened read-only. */
 export class FileSource implements ByteSource {
   readonly name: string;
+  /** What it was opened as. */
+  readonly path: string;
   readonly fd: number;
   protected stat: FileStat;
   private closed = false;
 
-  protected constructor(name: string, fd: number) {
+  protected constructor(path: string, name: string, fd: number) {
+    this.path = path;
     this.name = name;
     this.fd = fd;
     this.stat = statOf(name, fd);
@@ -49,7 +52,7 @@ export class FileSource implements ByteSource {
       throw fileError(name, 'Opening', cause);
     }
     try {
-      return new FileSource(name, fd);
+      return new FileSource(path, name, fd);
     } catch (error) {
       fs.closeSync(fd);
       throw error;

@@ -32,8 +32,8 @@ export class FileStorage extends FileSource implements Storage {
   readonly writable: boolean;
   private readonly regular: boolean;
 
-  private constructor(name: string, fd: number, writable: boolean) {
-    super(name, fd);
+  private constructor(path: string, name: string, fd: number, writable: boolean) {
+    super(path, name, fd);
     this.writable = writable;
     this.regular = fs.fstatSync(fd).isFile();
   }
@@ -51,11 +51,25 @@ export class FileStorage extends FileSource implements Storage {
       throw fileError(name, 'Opening', cause);
     }
     try {
-      return new FileStorage(name, fd, writable);
+      return new FileStorage(path, name, fd, writable);
     } catch (error) {
       fs.closeSync(fd);
       throw error;
     }
+  }
+
+  /**
+   * Opens an open file once more.
+   * @throws EngineError as `openFile`; `file.notFound` when another file has its name meanwhile
+   */
+  static reopen(file: FileSource, { writable }: { readonly writable: boolean }): FileStorage {
+    const opened = FileStorage.openFile(file.path, { writable, name: file.name });
+    const { device, inode } = opened.identity;
+    if (device !== file.identity.device || inode !== file.identity.inode) {
+      opened.close();
+      throw new EngineError('file.notFound', `'${file.name}' was replaced by another file while it was in use.`, { file: file.name });
+    }
+    return opened;
   }
 
   write(bytes: Uint8Array, hostOffset: number): void {
