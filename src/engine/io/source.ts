@@ -8,7 +8,8 @@ export interface ByteSource {
   /** Length in bytes when the source was opened or last refreshed. */
   readonly size: number;
   /**
-   * Reads up to `target.length` bytes at `hostOffset` and returns how many there were; fewer only at the end of the file.
+   * Reads up to `target.length` bytes at `hostOffset` and returns how many there were; fewer only at the end of the file, none where no
+   * file reaches (table entries lead up to 2^64).
    * @throws EngineError `file.io`
    */
   read(target: Uint8Array, hostOffset: number): number;

@@ -56,6 +56,7 @@ function qcow2File(metadata: Qcow2Metadata): HostFile {
     countEntries: (buffer, at, length, counter) => {
       countQcow2Entries(buffer, at, length, metadata, counter);
     },
+    // An offset that is not aligned, which no driver follows, names the cluster that it lies in, as one of data does.
     countMetadata: async (references, pace) => {
       for (const { hostOffset, length, hostClass } of regions) {
         references.addBytes(hostOffset, length, clusterSize, hostClass);
@@ -63,7 +64,7 @@ function qcow2File(metadata: Qcow2Metadata): HostFile {
       for (let block = refcounts.nextBlock(0); block !== Infinity; block = refcounts.nextBlock(block + 1)) {
         const offset = refcounts.blockOffset(block);
         if (offset > 0) {
-          references.addBytes(offset, clusterSize, clusterSize, HOST.refcountBlock);
+          references.add(Math.floor(offset / clusterSize), HOST.refcountBlock, 1);
         }
       }
       for (const { hostOffset, entries } of bitmapTables) {
@@ -71,7 +72,7 @@ function qcow2File(metadata: Qcow2Metadata): HostFile {
         for (let index = table.nextUsed(0); index !== Infinity; index = table.nextUsed(index + 1)) {
           const offset = (table.high(index) & 0x00ffffff) * 2 ** 32 + ((table.low(index) & ~0x1ff) >>> 0);
           if (offset > 0) {
-            references.addBytes(offset, clusterSize, clusterSize, HOST.bitmap);
+            references.add(Math.floor(offset / clusterSize), HOST.bitmap, 1);
           }
           if (index % 1024 === 0 && pace.due()) {
             await pace.turn(references.first, Math.ceil(source.size / clusterSize));

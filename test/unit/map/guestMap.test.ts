@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import type { OpenedChain } from '../../../src/engine/block/layer';
 import { layerStatus } from '../../../src/engine/block/status';
+import { Qcow2Builder } from '../../../src/engine/formats/qcow2/builder';
 import { ClassArray } from '../../../src/engine/map/classSource';
 import { GUEST_CLASS, GuestMap } from '../../../src/engine/map/guestMap';
 import { Pace } from '../../../src/engine/pace';
@@ -9,7 +10,7 @@ import type { MapMode } from '../../../src/protocol/inspect';
 import type { LayerView } from '../../../src/protocol/place';
 import { Random, testCases, testSeed } from '../../interop/random';
 import { damage, randomImage } from '../check/randomQcow2';
-import { chainOf, SparseSource } from '../inspect/memory';
+import { bigEndian, chainOf, SparseSource, sourceOf } from '../inspect/memory';
 
 const ACTIVE: LayerView = { kind: 'active' };
 const SECTOR = 512;
@@ -123,6 +124,14 @@ describe('the guest map', () => {
       '/memory/0.img',
       'unknown',
     ]);
+  });
+
+  it('finds nothing in an L2 table past 2^53-1', async () => {
+    const built = new Qcow2Builder({ size: 2 ** 20, clusterBits: 16 }).write(0, Uint8Array.of(1)).build();
+    const l1 = { hostOffset: built.layout.l1TableOffset, bytes: bigEndian(1n << 55n, 8) };
+    const chain = chainOf([sourceOf(built, [l1])], ['qcow2']);
+    expect(new Set(await classesOf(new GuestMap(chain, 'state', ACTIVE)))).toEqual(new Set([GUEST_CLASS.unallocated]));
+    expect(layerStatus(chain.layers[0]!).blockStatus(0, SECTOR).class).toBe('unallocated');
   });
 
   it('refuses a snapshot that is not there', () => {

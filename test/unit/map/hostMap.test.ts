@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
+import { Qcow2Builder } from '../../../src/engine/formats/qcow2/builder';
 import { ClassArray } from '../../../src/engine/map/classSource';
 import { HOST_CLASSES } from '../../../src/engine/map/hostClass';
 import { HostMap, type HostMapLimits } from '../../../src/engine/map/hostMap';
@@ -74,6 +75,19 @@ describe('the host map against a plain walk of all tables', () => {
 });
 
 describe('the host map', () => {
+  it('counts a refcount block that is not aligned in the one cluster that its offset lies in', async () => {
+    const built = new Qcow2Builder({ size: 2 ** 20, clusterBits: 12 }).write(0, Uint8Array.of(1)).write(1, Uint8Array.of(1)).build();
+    const file = new Uint8Array(built.layout.fileSize);
+    for (const { hostOffset, bytes } of built.pieces) {
+      file.set(bytes, hostOffset);
+    }
+    const whole = await classesOf(hostMapOf(file, 'qcow2'));
+    const cluster = whole.indexOf('data');
+    new DataView(file.buffer).setBigUint64(built.layout.refcountTableOffset + 8, BigInt(cluster * 4096 + 512));
+    expect(await classesOf(hostMapOf(file, 'qcow2'))).toEqual(whole.with(cluster, 'corrupt'));
+    expect(qcow2HostClasses(file)).toEqual(whole.with(cluster, 'corrupt'));
+  });
+
   it('lets scans run at the same time', async () => {
     const { file } = randomImage(new Random(11));
     const wanted = qcow2HostClasses(file);

@@ -32,7 +32,7 @@ export interface VmdkMetadata {
   readonly extents: readonly VmdkExtent[];
   /** Virtual disk size in bytes; 0 when nothing says. */
   readonly size: number;
-  /** Bytes; null without a sparse header. */
+  /** Bytes; null without a sparse header that says a usable one. */
   readonly grainSize: number | null;
   readonly problems: readonly Problem[];
 }
@@ -85,8 +85,12 @@ export function readVmdkMetadata(source: ByteSource): VmdkMetadata {
     createType: value(text, 'createType'),
     parentFileNameHint: value(text, 'parentFileNameHint'),
     size: Number.isSafeInteger(capacity) ? capacity : 0,
-    grainSize: header ? header.number('grainSize') * SECTOR : null,
+    grainSize: header ? usableGrain(header.number('grainSize') * SECTOR) : null,
   };
+}
+
+function usableGrain(bytes: number): number | null {
+  return bytes > 0 && Number.isSafeInteger(bytes) ? bytes : null;
 }
 
 /** The magic as a little-endian number at offset 0 ("KDMV"). */

@@ -47,7 +47,7 @@ export function clusterSizeOf({ detail }: Layer): number | null {
     case 'qed':
       return detail.metadata.tablesReadable ? detail.metadata.clusterSize : null;
     case 'vmdk':
-      return Number.isSafeInteger(detail.metadata.grainSize) ? detail.metadata.grainSize : null;
+      return detail.metadata.grainSize;
     case 'raw':
       return null;
   }
