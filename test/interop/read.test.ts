@@ -28,14 +28,41 @@ async function withChain<T>(path: string, use: (chain: OpenedChain) => T | Promi
   }
 }
 
-/** Expects the reader and a raw copy to hold the same bytes, read in pieces of random length. */
-function expectSameBytes(reader: ChainReader, rawCopy: string, random: Random): void {
+const SECTOR = 512;
+
+/**
+ * Copies an image's guest bytes to a raw file. Returns the offsets of the sectors that qemu-img could not read, and has left as zeroes.
+ * There are some where a compressed cluster was overwritten: QEMU 7.2 goes on filling a host cluster with compressed data that was freed
+ * in between (`write -c`, `discard`, `write -c` in one session), also when another guest cluster has got it by then.
+ */
+async function copyOut(args: readonly string[], image: string, copy: string): Promise<ReadonlySet<number>> {
+  const { code, stderr } = await qemuImg(['convert', '--salvage', ...args, '-O', 'raw', image, copy]);
+  expect(code, stderr).toBe(0);
+  const warnings = stderr.split('\n').filter((line) => line !== '');
+  return new Set(
+    warnings.map((warning) => {
+      const offset = /^qemu-img: warning: error while reading offset (\d+): Input\/output error$/.exec(warning)?.[1];
+      expect(offset, warning).toBeDefined();
+      return Number(offset);
+    }),
+  );
+}
+
+/** Expects the reader and a raw copy to hold the same bytes, read in pieces of random length, and sectors without any to be refused. */
+function expectSameBytes(reader: ChainReader, rawCopy: string, random: Random, unreadable: ReadonlySet<number> = new Set()): void {
   const copy = FileSource.open(rawCopy);
   try {
     expect(reader.size).toBe(copy.size);
     let offset = 0;
     while (offset < reader.size) {
-      const length = Math.min(reader.size - offset, random.pick([1, 511, 4096, 65537, 1 << 20, 3 << 20]));
+      const sector = offset - (offset % SECTOR);
+      if (unreadable.has(sector)) {
+        expect(codeOf(() => reader.read(offset, Buffer.alloc(sector + SECTOR - offset)))).toBe('data.undecodable');
+        offset = sector + SECTOR;
+        continue;
+      }
+      const next = Math.min(reader.size, ...[...unreadable].filter((other) => other > offset));
+      const length = Math.min(next - offset, random.pick([1, 511, 4096, 65537, 1 << 20, 3 << 20]));
       const ours = Buffer.alloc(length, 0xa5);
       const theirs = Buffer.alloc(length);
       reader.read(offset, ours);
@@ -100,30 +127,29 @@ describe.each(kinds)('%s reads as qemu-img copies it', (name, options) => {
     const image = await makeImage(caseSeed, home, options);
     const random = new Random(caseSeed);
     const copy = join(home, 'copy');
-    const readable = await qemuImg(['convert', '-q', '-f', image.format, '-O', 'raw', image.path, copy]);
-    expect(readable.code, `${readable.stderr}\n${image.describe}`).toBe(0);
+    const unreadable = await copyOut(['-f', image.format], image.path, copy);
     await withChain(image.path, async (chain) => {
       const reader = openReader(chain);
-      expectSameBytes(reader, copy, random);
+      expectSameBytes(reader, copy, random, unreadable);
       await expectSameMap(reader, image.path);
       for (const { index, name: snapshot, diskSize } of chain.links[0]?.image?.snapshots ?? []) {
-        await makeWithQemuImg([
-          'convert',
-          '-q',
-          '-l',
-          `snapshot.name=${snapshot}`,
-          '-f',
-          'qcow2',
-          '-O',
-          'raw',
-          image.path,
-          `${copy}-${snapshot}`,
-        ]);
+        const lost = await copyOut(['-l', `snapshot.name=${snapshot}`, '-f', 'qcow2'], image.path, `${copy}-${snapshot}`);
         const view = openReader(chain, { view: { kind: 'snapshot', index } });
         expect(view.size).toBe(diskSize);
-        expectSameBytes(view, `${copy}-${snapshot}`, random);
+        expectSameBytes(view, `${copy}-${snapshot}`, random, lost);
       }
     });
+  });
+});
+
+test('a compressed cluster that QEMU itself has overwritten is refused, what lies around it is read', async () => {
+  const home = join(folder.path, 'overwritten');
+  await mkdir(home);
+  const image = await makeImage(2101598517, home, { encrypted: 0, maxSize: 24 * MIB, maxDepth: 6 });
+  const unreadable = await copyOut(['-f', image.format], image.path, join(home, 'copy'));
+  expect([...unreadable]).toEqual([1645568, 1646080]);
+  await withChain(image.path, (chain) => {
+    expectSameBytes(openReader(chain), join(home, 'copy'), new Random(1), unreadable);
   });
 });
 
