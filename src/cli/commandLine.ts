@@ -3,7 +3,7 @@ import { CommandError, UsageError } from './errors';
 import { HelpRequest } from './help';
 import { resolveImageArgument, type ImageArgument } from './imageArguments';
 import { ObjectDefinitions } from './objectDefinitions';
-import { readOptions, type OptionSpec } from './options';
+import { readOptions, type Occurrence, type OptionSpec } from './options';
 
 /** What a command is given beside its arguments. */
 export interface Context {
@@ -35,6 +35,8 @@ export interface CommandLineSpec {
   /** How many operands there must be, and what to say when there are more or fewer. */
   readonly operands: readonly [least: number, most: number];
   readonly expecting: string;
+  /** Options that commands usually have, by their names, and this one has not. */
+  readonly without?: readonly ('image-opts' | 'force-share')[];
   /** Exit code for an object or an image that is wrongly described; compare's 1 means something else. */
   readonly trouble?: number;
 }
@@ -43,12 +45,18 @@ export interface CommandLineSpec {
 export class CommandLine {
   readonly operands: readonly string[];
   readonly forceShare: boolean;
+  /** Every option as it was given, in that order. */
+  readonly occurrences: readonly Occurrence[];
   private readonly values: ReadonlyMap<string, string>;
+  private readonly objects: ObjectDefinitions;
   private readonly context: Context;
 
-  private constructor(operands: readonly string[], values: ReadonlyMap<string, string>, context: Context) {
+  private constructor(operands: readonly string[], occurrences: readonly Occurrence[], objects: ObjectDefinitions, context: Context) {
+    const values = new Map(occurrences.map(({ name, value }) => [name, value]));
     this.operands = operands;
+    this.occurrences = occurrences;
     this.values = values;
+    this.objects = objects;
     this.context = context;
     this.forceShare = values.has('force-share');
   }
@@ -59,22 +67,23 @@ export class CommandLine {
    */
   static read(spec: CommandLineSpec, args: readonly string[], context: Context): CommandLine {
     const operands: string[] = [];
-    const values = new Map<string, string>();
+    const occurrences: Occurrence[] = [];
     const objects = new ObjectDefinitions(spec.trouble ?? 1);
-    for (const { name, value } of readOptions([...IMAGE_OPTIONS, ...spec.options], args, operands)) {
+    const common = IMAGE_OPTIONS.filter(({ name }) => !spec.without?.some((other) => other === name));
+    for (const { name, value } of readOptions([...common, ...spec.options], args, operands)) {
       if (name === 'help') {
         throw new HelpRequest(spec.command);
       }
       if (name === 'object') {
         objects.add(value);
       }
-      values.set(name, value);
+      occurrences.push({ name, value });
     }
     const [least, most] = spec.operands;
     if (operands.length < least || operands.length > most) {
       throw new UsageError(spec.expecting);
     }
-    return new CommandLine(operands, values, context);
+    return new CommandLine(operands, occurrences, objects, context);
   }
 
   has(option: string): boolean {
@@ -85,6 +94,14 @@ export class CommandLine {
   value(option: string): string | null {
     return this.values.get(option) ?? null;
   }
+
+  /** All values of an option that may be given more than once, in their order. */
+  all(option: string): readonly string[] {
+    return this.occurrences.filter(({ name }) => name === option).map(({ value }) => value);
+  }
+
+  /** The secret that `--object` defined under an ID; null when there is none. */
+  readonly secretOf = (id: string): Uint8Array | null => this.objects.secret(id);
 
   /** `--output`; @throws CommandError */
   output(): 'human' | 'json' {

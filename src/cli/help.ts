@@ -26,7 +26,28 @@ const FORMAT = ['-f, --format FMT', 'format of the image: qcow2, qed, raw, vmdk;
 const OUTPUT = ['--output human|json', 'how to print (human)'] as const;
 const FOLLOW = ['--follow none|local|all', 'which files named inside the image are opened (all)'] as const;
 
+const QUIET = ['-q', 'print nothing but errors'] as const;
+
+const OBJECT = ['--object DEF', 'defines a secret: secret,id=NAME,data=TEXT or secret,id=NAME,file=PATH'] as const;
+
+const HELP = ['-h, --help', 'show this'] as const;
+
 const COMMANDS: Readonly<Record<string, CommandHelp>> = {
+  create: {
+    usage: '[options] FILE [SIZE]',
+    summary: 'make a qcow2, QED or raw image',
+    options: [
+      ['-f FMT', 'format of the image (raw)'],
+      ['-b FILE', 'backing file, as it is recorded: relative to the folder of the image'],
+      ['-F FMT', 'format of the backing file'],
+      ['-u', 'do not open the backing file'],
+      ['-o NAME=VALUE,...', 'options of the format; -o help lists them'],
+      QUIET,
+      OBJECT,
+      HELP,
+    ],
+    notes: ['Without SIZE the disk is as large as that of the backing file. What FILE held before is lost.'],
+  },
   info: {
     usage: '[options] FILE',
     summary: 'show what an image is: format, sizes, backing file, snapshots, features',
@@ -94,6 +115,29 @@ const COMMANDS: Readonly<Record<string, CommandHelp>> = {
       'Without it, everything but the tables. No other file is opened.',
     ],
   },
+  nbd: {
+    usage: '[options] FILE',
+    summary: 'serve an image to NBD clients',
+    options: [
+      FORMAT,
+      ['-r, --read-only', 'clients only read'],
+      ['-k, --socket PATH', 'listen on a Unix socket'],
+      ['-p, --port PORT', 'listen on a TCP port (10809)'],
+      ['-b, --bind ADDRESS', 'listen there; only this machine can reach the server when not given (127.0.0.1)'],
+      ['-t, --persistent', 'go on when the last client has gone'],
+      ['-e, --shared N', 'serve N clients at a time, others wait (1); 0 is no limit'],
+      ['-x, --export-name NAME', 'name of the export (empty)'],
+      ['-D, --description TEXT', 'tell clients what the export is'],
+      ['-A, --allocation-depth', 'let clients ask which image of the chain holds what'],
+      ['-B, --bitmap NAME', 'let clients ask what a persistent bitmap says'],
+      ['--discard unmap|ignore', 'what clients give up is given back to the file system, or kept (ignore)'],
+      ['--fork', 'serve in the background; ends when clients can come'],
+      ['--pid-file PATH', 'write the process ID of the server there'],
+      ['--cache, --aio MODE, -n', 'accepted as qemu-nbd has them, without effect'],
+      ...IMAGE,
+    ],
+    notes: ['The server ends with the last client, unless -t is given, or by a signal; the image is closed cleanly.'],
+  },
   locate: {
     usage: '[options] FILE ADDRESS',
     summary: 'translate between guest and host offsets, down the whole chain',
@@ -119,7 +163,7 @@ function programHelp(program: string): string {
   const commands = Object.entries(COMMANDS).map(([name, { summary }]) => [name, summary] as const);
   return [
     `usage: ${program} COMMAND [options] ...`,
-    'Inspect disk images and their backing chains. Nothing is ever written.',
+    'Inspect, make and change disk images and their backing chains.',
     '',
     table([...commands, ['help', 'show how a command is used']]),
     '',
@@ -129,7 +173,7 @@ function programHelp(program: string): string {
       ['-T, --trace', 'accepted as qemu-img has it, without effect'],
     ]),
     '',
-    `'${program} help COMMAND' tells more. info, check, map and compare take qemu-img's options and give its results.`,
+    `'${program} help COMMAND' tells more. Commands that qemu-img has too take its options and give its results.`,
     '',
   ].join('\n');
 }

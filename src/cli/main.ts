@@ -9,12 +9,14 @@ import { OutputStream } from './streams';
 /* The entry of `chainscope`. Every command is a module of its own that is initialised when it is called: starting costs what is used. */
 
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  create: async () => (await import('./commands/create')).create,
   info: async () => (await import('./commands/info')).info,
   check: async () => (await import('./commands/check')).check,
   compare: async () => (await import('./commands/compare')).compare,
   map: async () => (await import('./commands/map')).map,
   dump: async () => (await import('./commands/dump')).dump,
   locate: async () => (await import('./commands/locate')).locate,
+  nbd: async () => (await import('./commands/nbd')).nbd,
 };
 
 const GLOBAL_OPTIONS: readonly OptionSpec[] = [

@@ -1,5 +1,9 @@
+import { readSmallFile } from '../engine/io/smallFile';
 import { CommandError } from './errors';
 import { splitWords } from './keyValues';
+
+/** A passphrase is short; what is longer is some other file. */
+const MOST_SECRET_BYTES = 64 * 1024;
 
 /** Object types that qemu-img lets be made on its command line. */
 const TYPES = new Set([
@@ -19,12 +23,10 @@ const TYPES = new Set([
   'tls-creds-x509',
 ]);
 
-/**
- * Takes `--object` definitions. Scripts pass secrets for encrypted images; metadata is shown without them and data is not decrypted by
- * this version, so a definition is only checked, and nothing that it names (a secret's file) is opened.
- */
+/** Takes `--object` definitions: the secrets of encrypted images. Other objects are only checked. A secret's file is read when it is used. */
 export class ObjectDefinitions {
   private readonly ids = new Set<string>();
+  private readonly secrets = new Map<string, ReadonlyMap<string, string>>();
   private readonly exitCode: number;
 
   /** @param exitCode for a definition that is wrong */
@@ -50,6 +52,27 @@ export class ObjectDefinitions {
       throw this.refuse(`attempt to add duplicate property '${id}' to object (type 'container')`);
     }
     this.ids.add(id);
+    if (type === 'secret') {
+      this.secrets.set(id, properties);
+    }
+  }
+
+  /** The bytes of a secret; null when there is none of that ID. @throws CommandError, EngineError `file.notFound`, `file.io` */
+  secret(id: string): Uint8Array | null {
+    const properties = this.secrets.get(id);
+    if (!properties) {
+      return null;
+    }
+    if (properties.has('keyid')) {
+      throw this.refuse(`Secret '${id}' is itself encrypted, which is not available in this version`);
+    }
+    const file = properties.get('file');
+    const bytes = file === undefined ? new TextEncoder().encode(properties.get('data')) : readSmallFile(file, MOST_SECRET_BYTES);
+    const format = properties.get('format') ?? 'raw';
+    if (format !== 'raw' && format !== 'base64') {
+      throw this.refuse(`Parameter 'format' does not accept value '${format}'`);
+    }
+    return format === 'raw' ? bytes : Uint8Array.from(Buffer.from(Buffer.from(bytes).toString('latin1'), 'base64'));
   }
 
   private fromJson(definition: string): Map<string, string> {

@@ -8,7 +8,7 @@ import { QuietImage } from '../../src/engine/formats/qcow2/manage/quietImage';
 import { FileStorage } from '../../src/engine/io/fileStorage';
 import { makeImage } from './images';
 import { Random, testCases, testSeed } from './random';
-import { makeWithQemuImg, qemuImg, temporaryFolder, writeWithQemuIo } from './tools';
+import { makeWithQemuImg, qemuImg, runTool, temporaryFolder, writeWithQemuIo } from './tools';
 
 /* Amended images, beside those that qemu-img amends. */
 
@@ -46,7 +46,7 @@ async function specific(path: string): Promise<unknown> {
 
 describe('amended images', () => {
   const seed = testSeed();
-  const cases = testCases(12);
+  const cases = testCases(6);
   it(`are as qemu-img would have left them (CHAINSCOPE_SEED=${seed})`, async () => {
     const random = new Random(seed);
     for (let index = 0; index < cases; index++) {
@@ -67,12 +67,20 @@ describe('amended images', () => {
           { refcount_bits: 2 ** random.between(0, 6) },
           { refcount_bits: 2 ** random.between(3, 6) },
           { compat: '1.1', refcount_bits: 2 ** random.between(2, 6), lazy_refcounts: true },
-          { compat: '0.10', refcount_bits: 16, lazy_refcounts: bitmaps },
+          bitmaps ? { compat: '1.1', refcount_bits: 16 } : { compat: '0.10', refcount_bits: 16, lazy_refcounts: random.chance(0.5) },
           { data_file_raw: false },
         ]);
         const what = `CHAINSCOPE_SEED=${seed} ${image.describe}\n${words(options)}`;
         const failure = await amend(ours, options);
-        const { code, stderr } = await qemuImg(['amend', '-f', 'qcow2', '-o', words(options), theirs], { cwd: folder.path });
+        // Widening refcounts of one bit, qemu-img 7.2 may go round for ever.
+        const { code, stderr } = await runTool('timeout', ['3', 'qemu-img', 'amend', '-f', 'qcow2', '-o', words(options), theirs], {
+          cwd: folder.path,
+        });
+        if (code === 124) {
+          copyFileSync(ours, theirs);
+          expect(await qemuImg(['check', ours], { cwd: folder.path }), what).toMatchObject({ signal: null });
+          continue;
+        }
         expect(failure === '', `${what}\n${failure}\n${stderr}`).toBe(code === 0);
         const check = await qemuImg(['check', ours], { cwd: folder.path });
         const theirCheck = await qemuImg(['check', theirs], { cwd: folder.path });
@@ -87,13 +95,13 @@ describe('amended images', () => {
 
   it('are refused in the words of qemu-img', async () => {
     const path = join(folder.path, 'refused.qcow2');
+    const ours = join(folder.path, 'refused-by-us.qcow2');
     await makeWithQemuImg(['create', '-q', '-f', 'qcow2', '-o', 'refcount_bits=8', path, '10M']);
     await writeWithQemuIo(['-f', 'qcow2', path], ['write 0 1M']);
     await makeWithQemuImg(['snapshot', '-c', 's', path]);
     for (const options of [
       { refcount_bits: 1 },
       { compat: '0.10' },
-      { compat: '0.10', refcount_bits: 16 },
       { data_file: 'x' },
       { data_file_raw: true },
       { backing_file: 'x' },
@@ -104,7 +112,8 @@ describe('amended images', () => {
       copyFileSync(path, theirs);
       const { code, stderr } = await qemuImg(['amend', '-f', 'qcow2', '-o', words(options), theirs]);
       expect(code, words(options)).toBe(1);
-      expect(stderr, words(options)).toBe(`qemu-img: ${await amend(path, options)}\n`);
+      copyFileSync(path, ours);
+      expect(stderr, words(options)).toBe(`qemu-img: ${await amend(ours, options)}\n`);
     }
   });
 

@@ -1,12 +1,12 @@
 import type { OpenedChain } from '../../engine/block/layer';
 import { isCancelled } from '../../engine/errors';
+import { parseSize } from '../../engine/manage/sizes';
 import { mapChain } from '../../engine/map/chainMap';
 import type { ExtentBatch } from '../../engine/map/extents';
 import { HumanMapWriter, JsonMapWriter } from '../../engine/map/mapWriter';
 import { CommandLine, FOLLOW, FORMAT, OUTPUT, type Context } from '../commandLine';
 import { CommandError } from '../errors';
 import { dataFileName, openGuestChain } from '../guestChain';
-import { parseSize } from '../sizes';
 
 const MAX_OFFSET = 2n ** 63n - 1n;
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { formatSize, parseSize } from '../../../src/cli/sizes';
+import { formatSize } from '../../../src/cli/sizes';
+import { parseSize } from '../../../src/engine/manage/sizes';
 
 describe('sizes for people, as qemu-img 7.2 shows them', () => {
   test.each<[number, string]>([

@@ -55,7 +55,7 @@ export async function amendQcow2(storage: Storage, options: Qcow2AmendOptions, r
   if (options.data_file !== undefined && !metadata.hasDataFile) {
     throw invalidRequest('data-file can only be set for images that use an external data file');
   }
-  if (options.lazy_refcounts === true && Math.max(version, metadata.version) < 3) {
+  if (options.lazy_refcounts === true && !metadata.lazyRefcounts && version < 3) {
     throw invalidRequest('Lazy refcounts only supported with compatibility level 1.1 and above (use compat=1.1 or greater)');
   }
   const refcountBits = options.refcount_bits ?? metadata.refcountBits;
