@@ -131,6 +131,19 @@ export function unsupportedRequest(what: string): EngineError {
   return new EngineError('request.unsupported', what);
 }
 
+/** A server that cannot be reached, or does not answer as its protocol has it. */
+export function networkFailed(name: string, what: string, cause?: unknown): EngineError {
+  return new EngineError('network.failed', `${name}: ${what}`, { file: name, remedy: 'Check the address and the connection.' }, cause);
+}
+
+/** A remote file that is no longer the one that was opened: bytes of both must not be mixed. */
+export function networkChanged(name: string, what: string): EngineError {
+  return new EngineError('network.changed', `${name}: The remote file has changed since it was opened: ${what}`, {
+    file: name,
+    remedy: 'Open it anew.',
+  });
+}
+
 /** The POSIX name of a failed system call's error (`ENOENT`), if it is one. */
 export function errnoOf(error: unknown): string | undefined {
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
