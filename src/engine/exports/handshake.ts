@@ -243,10 +243,11 @@ export class Handshake {
     return this.options.exports.find((candidate) => candidate.name === name);
   }
 
-  private flagsOf({ readOnly }: NbdExport): number {
+  private flagsOf({ readOnly, multiConn = true }: NbdExport): number {
     const { hasFlags, sendFlush, sendFua, canMultiConn, sendCache, sendDf, sendTrim, sendWriteZeroes, sendFastZero } = TRANSMISSION_FLAG;
     // Every connection works on the same node, so a flush on one covers them all.
-    const common = hasFlags | sendFlush | sendFua | canMultiConn | sendCache | (this.structuredReplies ? sendDf : 0);
+    const shared = multiConn ? canMultiConn : 0;
+    const common = hasFlags | sendFlush | sendFua | shared | sendCache | (this.structuredReplies ? sendDf : 0);
     return readOnly ? common | TRANSMISSION_FLAG.readOnly : common | sendTrim | sendWriteZeroes | sendFastZero;
   }
 

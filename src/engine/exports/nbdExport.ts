@@ -19,6 +19,10 @@ export interface NbdExport {
   /** Whether the depth of allocation may be asked for (`qemu:allocation-depth`). */
   readonly allocationDepth: boolean;
   readonly bitmaps: readonly BitmapView[];
+  /** Clients may open several connections to it at a time; true when left out. */
+  readonly multiConn?: boolean | undefined;
+  /** Whether what clients give up is given back to the file system, or kept; `unmap` when left out. */
+  readonly discard?: 'unmap' | 'ignore' | undefined;
 }
 
 /** A metadata context that a client has chosen: what it says of a stretch, as the protocol's status word. */

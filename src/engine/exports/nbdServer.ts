@@ -20,7 +20,7 @@ export interface NbdServerOptions {
   readonly address: NbdAddress;
   /** A host other than this machine's own may connect only when this is set: the protocol asks nobody who he is. */
   readonly allowRemote?: boolean | undefined;
-  /** Clients at a time; 0 is no limit. */
+  /** Clients that are served at a time, others wait; 0 is no limit. */
   readonly maxClients?: number | undefined;
   /** Only clients with TLS are served. */
   readonly tls?: tls.SecureContextOptions | undefined;
@@ -41,6 +41,8 @@ export interface NbdClientInfo {
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const MOST_CLIENTS = 100;
+/** Clients that may wait for their turn; who comes later is turned away. */
+const MOST_WAITING = 100;
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 
 interface Connection {
@@ -56,6 +58,7 @@ export class NbdServer {
   private readonly options: NbdServerOptions;
   private readonly server: net.Server;
   private readonly connections = new Map<number, Connection>();
+  private readonly waiting = new Set<net.Socket>();
   private readonly listeners = new Set<() => void>();
   private nextId = 1;
 
@@ -107,6 +110,9 @@ export class NbdServer {
   async close(): Promise<void> {
     const closed = once(this.server, 'close');
     this.server.close();
+    for (const socket of this.waiting) {
+      socket.destroy();
+    }
     for (const { socket, transmission } of this.connections.values()) {
       if (transmission) {
         transmission.finish();
@@ -118,6 +124,23 @@ export class NbdServer {
   }
 
   private accept(socket: net.Socket): void {
+    socket.on('error', () => socket.destroy());
+    if (!this.isFull) {
+      this.admit(socket);
+    } else if (this.waiting.size < MOST_WAITING) {
+      this.waiting.add(socket);
+      socket.once('close', () => this.waiting.delete(socket));
+    } else {
+      socket.destroy();
+    }
+  }
+
+  private get isFull(): boolean {
+    const { maxClients = MOST_CLIENTS } = this.options;
+    return maxClients > 0 && this.connections.size >= maxClients;
+  }
+
+  private admit(socket: net.Socket): void {
     const connection: Connection = {
       socket,
       id: this.nextId++,
@@ -126,18 +149,12 @@ export class NbdServer {
       transmission: null,
     };
     this.connections.set(connection.id, connection);
-    socket.on('error', () => socket.destroy());
-    socket.on('close', () => {
+    socket.once('close', () => {
       connection.transmission?.finish();
       if (!connection.transmission) {
         this.forget(connection);
       }
     });
-    const { maxClients = MOST_CLIENTS } = this.options;
-    if (maxClients > 0 && this.connections.size > maxClients) {
-      socket.destroy();
-      return;
-    }
     this.tell();
     this.serve(connection).catch(() => socket.destroy());
   }
@@ -210,8 +227,14 @@ export class NbdServer {
   }
 
   private forget(connection: Connection): void {
-    if (this.connections.delete(connection.id)) {
-      this.tell();
+    if (!this.connections.delete(connection.id)) {
+      return;
+    }
+    this.tell();
+    const [next] = this.waiting;
+    if (next && !this.isFull && this.server.listening) {
+      this.waiting.delete(next);
+      this.admit(next);
     }
   }
 

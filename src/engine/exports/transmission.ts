@@ -229,7 +229,7 @@ export class Transmission {
   }
 
   private execute(request: Request, payload: Buffer | null): Awaitable<void> {
-    const { node } = this.agreed.offered;
+    const { node, discard = 'unmap' } = this.agreed.offered;
     const { type, flags, offset, length } = request;
     const fua = (flags & COMMAND_FLAG.fua) !== 0;
     switch (type) {
@@ -239,12 +239,12 @@ export class Transmission {
         this.traffic.bytesWritten += length;
         return this.answered(request, node.write(offset, payload!, { fua }));
       case COMMAND.writeZeroes: {
-        const mayUnmap = (flags & COMMAND_FLAG.noHole) === 0;
+        const mayUnmap = discard === 'unmap' && (flags & COMMAND_FLAG.noHole) === 0;
         const noFallback = (flags & COMMAND_FLAG.fastZero) !== 0;
         return this.answered(request, node.writeZeroes(offset, length, { fua, mayUnmap, noFallback }));
       }
       case COMMAND.trim: {
-        const done = node.discard(offset, length);
+        const done = discard === 'unmap' ? node.discard(offset, length) : undefined;
         return this.answered(request, fua ? Promise.resolve(done).then(() => node.flush()) : done);
       }
       case COMMAND.flush:

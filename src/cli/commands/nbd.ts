@@ -1,0 +1,206 @@
+import { writeFileSync } from 'node:fs';
+
+import { BlockGraph, type OpenedImage } from '../../engine/block/graph/blockGraph';
+import { EngineError } from '../../engine/errors';
+import type { NbdExport } from '../../engine/exports/nbdExport';
+import { NbdServer, type NbdAddress } from '../../engine/exports/nbdServer';
+import { storedBitmap } from '../../engine/exports/storedBitmap';
+import { followGate } from '../../engine/gate/policies';
+import { removeFile } from '../../engine/io/fileStorage';
+import { CommandLine, FORMAT, requireCacheMode, type Context } from '../commandLine';
+import { announceReady, forkServer } from '../daemon';
+import { CommandError } from '../errors';
+import { fileNameFor } from '../guestChain';
+
+const DEFAULT_PORT = 10809;
+
+/** `nbd`: serves an image to NBD clients, with qemu-nbd's options. Without `-b` only this machine can reach it. */
+export async function nbd(args: readonly string[], context: Context): Promise<number> {
+  const line = CommandLine.read(
+    {
+      command: 'nbd',
+      options: [
+        FORMAT,
+        { name: 'read-only', short: 'r', long: 'read-only' },
+        { name: 'persistent', short: 't', long: 'persistent' },
+        { name: 'socket', short: 'k', long: 'socket', argument: true },
+        { name: 'port', short: 'p', long: 'port', argument: true },
+        { name: 'bind', short: 'b', long: 'bind', argument: true },
+        { name: 'shared', short: 'e', long: 'shared', argument: true },
+        { name: 'export-name', short: 'x', long: 'export-name', argument: true },
+        { name: 'description', short: 'D', long: 'description', argument: true },
+        { name: 'allocation-depth', short: 'A', long: 'allocation-depth' },
+        { name: 'bitmap', short: 'B', long: 'bitmap', argument: true },
+        { name: 'fork', long: 'fork' },
+        { name: 'pid-file', long: 'pid-file', argument: true },
+        { name: 'verbose', short: 'v', long: 'verbose' },
+        { name: 'cache', long: 'cache', argument: true },
+        { name: 'nocache', short: 'n', long: 'nocache' },
+        { name: 'aio', long: 'aio', argument: true },
+        { name: 'discard', long: 'discard', argument: true },
+        { name: 'detect-zeroes', long: 'detect-zeroes', argument: true },
+      ],
+      operands: [1, 1],
+      expecting: 'Expecting one image file name',
+    },
+    args,
+    context,
+  );
+  const settings = readSettings(line);
+  if (line.has('fork')) {
+    return forkServer(args, context);
+  }
+  const image = await open(line, settings.readOnly);
+  try {
+    await serve(image, line, settings);
+  } finally {
+    await image.close();
+  }
+  return 0;
+}
+
+interface Settings {
+  readonly readOnly: boolean;
+  readonly address: NbdAddress;
+  readonly allowRemote: boolean;
+  readonly maxClients: number;
+  readonly discard: 'unmap' | 'ignore';
+}
+
+function readSettings(line: CommandLine): Settings {
+  requireCacheMode(line.value('cache'), 1);
+  const detectZeroes = line.value('detect-zeroes') ?? 'off';
+  if (detectZeroes !== 'off') {
+    throw new CommandError(`--detect-zeroes=${detectZeroes} is not available in this version`);
+  }
+  const socket = line.value('socket');
+  if (socket !== null && (line.has('port') || line.has('bind'))) {
+    throw new CommandError("Can't mix network address with UNIX socket");
+  }
+  if (socket !== null && !socket.startsWith('/')) {
+    throw new CommandError('socket path must be absolute');
+  }
+  return {
+    readOnly: line.has('read-only'),
+    address:
+      socket === null ? { kind: 'tcp', host: line.value('bind') ?? '127.0.0.1', port: readPort(line) } : { kind: 'unix', path: socket },
+    // Who names the address wants to be reached there.
+    allowRemote: line.has('bind'),
+    maxClients: readNumber(line, 'shared', 1, 'Invalid shared device number'),
+    discard: readDiscard(line.value('discard')),
+  };
+}
+
+function readPort(line: CommandLine): number {
+  const port = readNumber(line, 'port', DEFAULT_PORT, 'Invalid port');
+  if (port < 1 || port > 65535) {
+    throw new CommandError('Port out of range');
+  }
+  return port;
+}
+
+function readNumber(line: CommandLine, option: string, standard: number, message: string): number {
+  const text = line.value(option);
+  const number = text === null ? standard : Number(text);
+  if (text === '' || !Number.isInteger(number) || number < 0) {
+    throw new CommandError(`${message} '${text}'`);
+  }
+  return number;
+}
+
+function readDiscard(mode: string | null): 'unmap' | 'ignore' {
+  switch (mode) {
+    case 'unmap':
+    case 'on':
+      return 'unmap';
+    case null:
+    case 'ignore':
+    case 'off':
+      return 'ignore';
+    default:
+      throw new CommandError(`Failed to parse discard mode '${mode}'`);
+  }
+}
+
+async function open(line: CommandLine, readOnly: boolean): Promise<OpenedImage> {
+  const argument = line.image(0);
+  const { format } = argument;
+  if (format === 'luks') {
+    throw new CommandError(`Could not open '${argument.argument}': LUKS volumes are not decrypted by this version`);
+  }
+  const graph = new BlockGraph({ gate: followGate('all'), currentFolder: process.cwd() });
+  try {
+    return await graph.open(fileNameFor(argument), {
+      format: format === 'file' ? 'raw' : format,
+      readOnly,
+      user: 'the NBD export',
+      forceShare: readOnly && argument.forceShare,
+    });
+  } catch (error) {
+    if (error instanceof EngineError) {
+      const message = `Failed to blk_new_open '${argument.argument}': ${error.message}`;
+      throw new CommandError(message, 1, error.place.remedy ?? null, error);
+    }
+    throw error;
+  }
+}
+
+async function serve(image: OpenedImage, line: CommandLine, settings: Settings): Promise<void> {
+  const { readOnly, address, allowRemote, maxClients, discard } = settings;
+  const bitmap = line.value('bitmap');
+  const offered: NbdExport = {
+    name: line.value('export-name') ?? '',
+    description: line.value('description') ?? '',
+    node: image.node,
+    readOnly,
+    allocationDepth: line.has('allocation-depth'),
+    bitmaps: bitmap === null ? [] : [storedBitmap(image.node, bitmap, readOnly)],
+    // A client with several connections would wait for itself.
+    multiConn: maxClients !== 1,
+    discard,
+  };
+  const pidFile = line.value('pid-file');
+  const server = await NbdServer.listen({ exports: [offered], address, allowRemote, maxClients });
+  try {
+    const ended = end(server, line.has('persistent'));
+    if (pidFile !== null) {
+      writePid(pidFile);
+    }
+    announceReady();
+    await ended;
+  } finally {
+    await server.close();
+    if (pidFile !== null) {
+      removeFile(pidFile);
+    }
+  }
+}
+
+/** A signal, or the last client's leaving. */
+function end(server: NbdServer, persistent: boolean): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+      process.once(signal, () => {
+        resolve();
+      });
+    }
+    if (!persistent) {
+      let served = false;
+      server.onDidChangeClients(() => {
+        const { clients } = server;
+        served ||= clients.some(({ exportName }) => exportName !== null);
+        if (served && clients.length === 0) {
+          resolve();
+        }
+      });
+    }
+  });
+}
+
+function writePid(path: string): void {
+  try {
+    writeFileSync(path, `${process.pid}\n`);
+  } catch (cause) {
+    throw new CommandError(`cannot create PID file: ${cause instanceof Error ? cause.message : String(cause)}`);
+  }
+}
