@@ -59,10 +59,10 @@ describe('page: overview', () => {
       await editor.page.getByRole('menuitem', { name: `Copy as ${kind}` }).click();
     }
     const [text, hex, json, command] = await editor.shell.copies(4);
-    assert.match(text ?? '', /^bitmaps extension at 0x80, 32 bytes\n0x80 +type +23852875/);
+    assert.match(text ?? '', /^bitmaps extension at 0x208, 32 bytes\n0x208 +type +23852875/);
     assert.match(hex ?? '', /^23 85 28 75\n00 00 00 18\n00 00 00 02\n/);
     assert.equal((JSON.parse(json ?? '{}') as { title: string }).title, 'bitmaps extension');
-    assert.match(command ?? '', /^qemu-io -r -f raw -c 'read -v 0x80 32' \/.*web-server-staging\.qcow2$/);
+    assert.match(command ?? '', /^qemu-io -r -f raw -c 'read -v 0x208 32' \/.*web-server-staging\.qcow2$/);
   });
 
   it('leads from an offset to its bytes, and from a layer to its file', async () => {
