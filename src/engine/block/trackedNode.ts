@@ -108,7 +108,11 @@ export class TrackedNode implements BlockNode {
     return () => this.observers.delete(observer);
   }
 
-  /** Tells of every change that a guest made, before the guest is told: it waits for the listener. */
+  /**
+   * Tells of every change that a guest makes from now on, before the guest is told: it waits for the listener. Changes that overlap come
+   * one after the other then, so that they end alike wherever the listener makes them too. Of those that are in flight already nothing is
+   * told; `requests.drain` waits for them.
+   */
   onDidChange(listener: (change: GuestChange) => Awaitable<void>): () => void {
     this.changeListeners.add(listener);
     return () => this.changeListeners.delete(listener);
@@ -157,7 +161,7 @@ export class TrackedNode implements BlockNode {
   }
 
   private change(offset: number, length: number, apply: GuestChange['apply']): Awaitable<void> {
-    return this.observed(() => this.requests.run(offset, length, false, () => this.told(offset, length, apply)));
+    return this.observed(() => this.requests.run(offset, length, this.changeListeners.size > 0, () => this.told(offset, length, apply)));
   }
 
   private told(offset: number, length: number, apply: GuestChange['apply']): Awaitable<void> {

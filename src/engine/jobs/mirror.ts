@@ -49,6 +49,8 @@ export class MirrorWork implements JobWork {
   async run(context: JobContext): Promise<void> {
     const { source, target } = this.options;
     this.stopListening = source.onDidChange((change) => this.follow(change));
+    // Changes that began before nobody tells of.
+    await source.requests.drain();
     const flush = new SteadyFlush(target);
     await this.copyAll(context, flush);
     this.following = true;
@@ -69,6 +71,7 @@ export class MirrorWork implements JobWork {
     }
     await flush.end();
     await this.options.pivot();
+    this.stopListening?.();
   }
 
   release(): Promise<void> {
