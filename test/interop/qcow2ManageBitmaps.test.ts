@@ -10,11 +10,9 @@ import {
   mergeBitmap,
   readBitmap,
   removeBitmap,
-  resizeBitmaps,
 } from '../../src/engine/formats/qcow2/manage/bitmaps';
 import { BitmapTracker } from '../../src/engine/formats/qcow2/manage/bitmapTracker';
 import { QuietImage } from '../../src/engine/formats/qcow2/manage/quietImage';
-import { withFields } from '../../src/engine/formats/qcow2/manage/header';
 import { FileStorage } from '../../src/engine/io/fileStorage';
 import { Random, testCases, testSeed } from './random';
 import { makeWithQemuImg, qemuImg, runTool, temporaryFolder, writeWithQemuIo } from './tools';
@@ -196,21 +194,5 @@ describe('persistent bitmaps', () => {
     } finally {
       storage.close();
     }
-  });
-
-  it('follow the size of the disk', async () => {
-    const path = join(folder.path, 'resized.qcow2');
-    await makeWithQemuImg(['create', '-q', '-f', 'qcow2', '-o', 'cluster_size=512', path, '1M']);
-    await makeWithQemuImg(['bitmap', '--add', '-g', '512', path, 'b']);
-    await writeWithQemuIo(['-f', 'qcow2', path], ['write 0 10k', 'write 1000k 24k']);
-    await onImage(path, async (image) => {
-      await resizeBitmaps(image, 1010 * 1024);
-      await image.changeHeader((contents) => withFields(contents, { size: 1010n * 1024n }));
-    });
-    await onImage(path, (image) => {
-      expect(readBitmap(image.metadata, 'b').dirtyBytes).toBe(20 * 1024);
-      return Promise.resolve();
-    });
-    expect(await shown(path)).toHaveLength(1);
   });
 });

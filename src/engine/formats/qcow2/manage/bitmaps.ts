@@ -29,7 +29,9 @@ export async function addBitmap(image: QuietImage, bitmap: NewBitmap): Promise<v
     throw invalidRequest(`Bitmap already exists: ${bitmap.name}`);
   }
   if (metadata.version < 3) {
-    throw invalidRequest(`Can't make bitmap '${bitmap.name}' persistent: Cannot store dirty bitmaps in qcow2 v2 files`);
+    throw invalidRequest(
+      `Can't make bitmap '${bitmap.name}' persistent in '${image.storage.name}': Cannot store dirty bitmaps in qcow2 v2 files`,
+    );
   }
   const added: StoredBitmap = {
     name: bitmap.name,
@@ -75,7 +77,9 @@ export function disableBitmap(image: QuietImage, name: string): Promise<void> {
 export function mergeBitmap(image: QuietImage, name: string, source: BitmapBits): Promise<void> {
   return change(image, name, (bitmap) => {
     if (source.size !== image.metadata.size) {
-      throw invalidRequest(`Bitmaps are of different sizes (destination size is ${image.metadata.size} and can't merge ${source.size})`);
+      throw invalidRequest(
+        `Bitmaps are of different sizes (destination size is ${image.metadata.size}, source size is ${source.size}) and can't be merged`,
+      );
     }
     const bits = loadBits(image.metadata, bitmap);
     bits.merge(source);
@@ -86,22 +90,6 @@ export function mergeBitmap(image: QuietImage, name: string, source: BitmapBits)
 /** What a bitmap of an image says; for merging it into another, and for telling a client. @throws EngineError `request.invalid` */
 export function readBitmap(metadata: Qcow2Metadata, name: string): BitmapBits {
   return loadBits(metadata, find(listBitmaps(metadata), name));
-}
-
-/**
- * Lets all bitmaps follow a change of the disk's size, before the header says it.
- * @throws EngineError `request.invalid` where one is inconsistent: nobody could follow it
- */
-export async function resizeBitmaps(image: QuietImage, size: number): Promise<void> {
-  const { metadata } = image;
-  const resized = listBitmaps(metadata).map((bitmap) => {
-    const bits = loadBits(metadata, bitmap);
-    bits.resize(size);
-    return { ...bitmap, bits };
-  });
-  if (resized.length > 0) {
-    await storeBitmaps(image, resized);
-  }
 }
 
 async function change(

@@ -11,6 +11,7 @@ import { AUTOCLEAR, BITMAPS_EXTENSION, ENCRYPTION_EXTENSION, EXTENSION, FEATURE 
 import { readSnapshotTable } from '../snapshots';
 import { readBitmapDirectory } from '../bitmaps';
 import { Decoded } from '../../../layout/codec';
+import { BitmapKeeper } from '../manage/bitmapKeeper';
 import { Claims } from './claims';
 import { EntryCodec } from './clusterEntry';
 import { CompressedWriter } from './compressedWriter';
@@ -31,7 +32,10 @@ export interface Qcow2Hooks {
   onGuestChange?(guestOffset: number, length: number): void;
   /** Before the first change after opening; whatever it writes is on the disk before the change. */
   beforeFirstChange?(node: Qcow2Node): Awaitable<void>;
-  /** The image is closed; everything else was written. */
+  /** Before the disk's size changes, and after: bitmaps follow it. */
+  beforeResize?(): Awaitable<void>;
+  afterResize?(size: number): void;
+  /** The image is closed, or changed as a whole; everything else was written. */
   beforeClose?(node: Qcow2Node): Awaitable<void>;
 }
 
@@ -50,6 +54,7 @@ export interface Qcow2NodeOptions {
   readonly cacheBytes?: number | undefined;
   /** For encrypted images. */
   readonly cipher?: ClusterCipher | null | undefined;
+  /** When left out the image's persistent bitmaps are kept; whoever gives others sees to that. */
   readonly hooks?: Qcow2Hooks | undefined;
 }
 
@@ -101,7 +106,7 @@ export class Qcow2Node implements BlockNode {
     this.nodeName = options.nodeName;
     this.filename = options.filename ?? storage.name;
     this.readOnly = options.readOnly;
-    this.hooks = options.hooks ?? {};
+    this.hooks = options.hooks ?? new BitmapKeeper();
     this.current = metadata;
     const { clusterSize } = metadata;
     this.clusterSize = clusterSize;
@@ -319,7 +324,11 @@ export class Qcow2Node implements BlockNode {
 
   private *resizeSteps(size: number, preallocation: Preallocation): Steps<void> {
     yield* this.prepare();
+    if (size !== this.size) {
+      yield* wait(this.hooks.beforeResize?.());
+    }
     yield* this.resizer.resize(size, preallocation);
+    this.hooks.afterResize?.(size);
     yield this.order.commit();
   }
 
