@@ -134,8 +134,8 @@ export async function apply(node: Qcow2Node, step: Step): Promise<void> {
   }
 }
 
-/** The range and the bytes that a step leaves there; null for steps that change nothing. */
-export function effect(step: Step): { readonly offset: number; readonly bytes: Uint8Array } | null {
+/** The range and the bytes that a step leaves there; null for steps that change nothing that a guest sees. */
+export function effect({ options, backing }: Subject, step: Step): { readonly offset: number; readonly bytes: Uint8Array } | null {
   switch (step.kind) {
     case 'flush':
       return null;
@@ -143,9 +143,25 @@ export function effect(step: Step): { readonly offset: number; readonly bytes: U
     case 'compressed':
       return step;
     case 'zero':
-    case 'discard':
       return { offset: step.offset, bytes: new Uint8Array(step.length) };
+    case 'discard': {
+      // Whole clusters only; version 2 cannot hide what lies below.
+      const { size, cluster_size: clusterSize = 65536 } = options;
+      const offset = Math.ceil(step.offset / clusterSize) * clusterSize;
+      const reached = step.offset + step.length;
+      const end = reached >= size ? size : Math.floor(reached / clusterSize) * clusterSize;
+      return end <= offset || (options.compat === '0.10' && backing) ? null : { offset, bytes: new Uint8Array(end - offset) };
+    }
   }
+}
+
+/** Where two contents differ first, in words; null for equal ones. */
+export function difference(seen: Uint8Array, expected: Uint8Array): string | null {
+  if (seen.length !== expected.length) {
+    return `${seen.length} bytes instead of ${expected.length}`;
+  }
+  const at = Buffer.compare(seen, expected) === 0 ? -1 : seen.findIndex((byte, index) => byte !== expected[index]);
+  return at < 0 ? null : `byte ${at} is ${seen[at]}, not ${expected[at]}`;
 }
 
 export async function readAll(node: BlockNode): Promise<Uint8Array> {

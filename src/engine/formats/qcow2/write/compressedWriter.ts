@@ -1,7 +1,7 @@
 import { invalidRequest } from '../../../errors';
 import { compressCluster } from '../compression';
 import type { GuestWriter, ImageParts } from './guestWriter';
-import { load, wait, type Steps } from './steps';
+import { load, Turn, wait, type Steps } from './steps';
 
 const SECTOR = 512;
 
@@ -11,6 +11,8 @@ export class CompressedWriter {
   private readonly writer: GuestWriter;
   /** Where the next one can begin, inside a host cluster; 0 when there is no such place. */
   private freeByte = 0;
+  /** Neighbours share a sector, and the first of them fills it up: they are written one after the other. */
+  private readonly turn = new Turn();
 
   constructor(parts: ImageParts, writer: GuestWriter) {
     this.parts = parts;
@@ -44,24 +46,13 @@ export class CompressedWriter {
   }
 
   private *place(guestOffset: number, compressed: Uint8Array): Steps<void> {
-    const { data, refcounts, metadata, storage, codec } = this.parts;
-    const { clusterSize } = metadata;
+    const { refcounts, codec } = this.parts;
     yield* this.writer.provide(guestOffset);
-    const host = yield* this.take(compressed.length);
-    const sectorEnd = Math.ceil((host + compressed.length) / SECTOR) * SECTOR;
-    const length = sectorEnd - host;
-    const first = Math.floor(host / clusterSize);
+    const { host, length } = yield* this.turn.take(() => this.put(compressed));
     try {
-      // The file shall not end inside a sector: who reads it reads whole ones.
-      const padded = sectorEnd > storage.size ? new Uint8Array(length) : compressed;
-      if (padded !== compressed) {
-        padded.set(compressed);
-      }
-      data.generation++;
-      yield* wait(storage.write(padded, host));
       yield* load(() => this.writer.find(guestOffset));
     } catch (error) {
-      refcounts.change(first, Math.ceil((host + compressed.length) / clusterSize) - first, -1);
+      yield* this.giveBack(host, compressed.length);
       throw error;
     }
     const old = this.writer.entryAt(guestOffset);
@@ -70,35 +61,75 @@ export class CompressedWriter {
     refcounts.barrier = true;
   }
 
+  /** Writes compressed bytes where there is room. */
+  private *put(compressed: Uint8Array): Steps<{ readonly host: number; readonly length: number }> {
+    const { data, storage } = this.parts;
+    const host = yield* this.take(compressed.length);
+    const sectorEnd = Math.ceil((host + compressed.length) / SECTOR) * SECTOR;
+    const length = sectorEnd - host;
+    try {
+      // The file shall not end inside a sector: who reads it reads whole ones.
+      const padded = sectorEnd > storage.size ? new Uint8Array(length) : compressed;
+      if (padded !== compressed) {
+        padded.set(compressed);
+      }
+      data.generation++;
+      yield* wait(storage.write(padded, host));
+    } catch (error) {
+      yield* this.giveBack(host, compressed.length);
+      throw error;
+    }
+    return { host, length };
+  }
+
+  private *giveBack(host: number, length: number): Steps<void> {
+    const { clusterSize } = this.parts.metadata;
+    const first = Math.floor(host / clusterSize);
+    yield* this.parts.refcounts.giveBack(first, Math.ceil((host + length) / clusterSize) - first);
+  }
+
   /** Takes so many bytes, behind the last ones where there is room, and counts their clusters. */
   private *take(length: number): Steps<number> {
     const { refcounts, metadata } = this.parts;
     const { clusterSize } = metadata;
-    const at = this.freeByte;
-    // Nobody else begins there while this waits.
-    this.freeByte = 0;
-    let host: number;
-    if (at > 0 && at % clusterSize !== 0 && (yield* load(() => this.canShare(Math.floor(at / clusterSize))))) {
-      const room = clusterSize - (at % clusterSize);
-      if (length <= room) {
-        refcounts.change(Math.floor(at / clusterSize), 1, 1);
-        refcounts.barrier = true;
-        host = at;
-      } else if ((yield* refcounts.allocateAt(at + room, 1)) === 1) {
-        refcounts.change(Math.floor(at / clusterSize), 1, 1);
-        host = at;
-      } else {
-        host = yield* refcounts.allocate(1);
-      }
-    } else {
+    // Found and counted at once: the cluster may be given up at any time that is waited for.
+    const shared = yield* load(() => this.share());
+    let host = shared;
+    if (shared === 0) {
       host = yield* refcounts.allocate(1);
+    } else {
+      const cluster = Math.floor(shared / clusterSize);
+      try {
+        const end = (cluster + 1) * clusterSize;
+        if (shared + length > end && (yield* refcounts.allocateAt(end, 1)) === 0) {
+          host = yield* refcounts.allocate(1);
+        }
+      } catch (error) {
+        yield* refcounts.giveBack(cluster, 1);
+        throw error;
+      }
+      if (host !== shared) {
+        yield* refcounts.giveBack(cluster, 1);
+      }
     }
     this.freeByte = host + length;
     return host;
   }
 
-  private canShare(cluster: number): boolean {
-    const refcount = this.parts.refcounts.get(cluster);
-    return refcount > 0 && refcount < this.parts.refcounts.max;
+  /** Counts the cluster that the next one can begin in once more, and says where; 0 when there is none. */
+  private share(): number {
+    const { refcounts, metadata } = this.parts;
+    const at = this.freeByte;
+    if (at % metadata.clusterSize === 0) {
+      return 0;
+    }
+    const cluster = Math.floor(at / metadata.clusterSize);
+    const refcount = refcounts.get(cluster);
+    if (refcount === 0 || refcount >= refcounts.max) {
+      return 0;
+    }
+    refcounts.change(cluster, 1, 1);
+    refcounts.barrier = true;
+    return at;
   }
 }

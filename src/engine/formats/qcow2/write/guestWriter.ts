@@ -128,7 +128,7 @@ export class GuestWriter {
       yield* this.fill(at, bytes, host, host >= data.file.size, entries);
     } catch (error) {
       if (!metadata.hasDataFile) {
-        refcounts.change(host / clusterSize, clusters, -1);
+        yield* refcounts.giveBack(host / clusterSize, clusters);
       }
       throw error;
     }
@@ -463,7 +463,7 @@ export class GuestWriter {
         yield* load(() => this.find(from));
       } catch (error) {
         if (!metadata.hasDataFile) {
-          refcounts.change(host / clusterSize, run, -1);
+          yield* refcounts.giveBack(host / clusterSize, run);
         }
         throw error;
       }

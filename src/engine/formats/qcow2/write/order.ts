@@ -196,6 +196,7 @@ export class MetadataOrder {
       for (let cluster = first; cluster < end; cluster++) {
         try {
           if (punch && (yield* load(() => this.refcounts.get(cluster))) === 1) {
+            this.refcounts.retire(cluster);
             yield* wait(this.storage.discard(cluster * this.clusterSize, this.clusterSize));
           }
           yield* load(() => {

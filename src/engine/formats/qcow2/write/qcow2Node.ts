@@ -2,7 +2,7 @@ import { isPromise, type Awaitable } from '../../../awaitable';
 import type { BlockNode, NodeStatus, Preallocation, WriteOptions, ZeroOptions } from '../../../block/blockNode';
 import { corruptImage, EngineError, invalidRequest, readOnlyImage } from '../../../errors';
 import { requireOpenableQcow2 } from '../../../info/opening';
-import { loading } from '../../../io/loading';
+import { loading, NotLoaded } from '../../../io/loading';
 import type { Storage } from '../../../io/storage';
 import { Qcow2ClusterMap } from '../clusterMap';
 import type { ClusterCipher } from '../crypto/clusterCipher';
@@ -23,7 +23,7 @@ import { rebuildRefcounts } from './rebuild';
 import { Refcounts } from './refcounts';
 import { REGION, Regions } from './regions';
 import { Resizer } from './resizer';
-import { run, wait, type Steps } from './steps';
+import { load, run, wait, type Steps } from './steps';
 import { ActiveTables } from './tables';
 
 /** Told of what happens to an image that is open for writing: persistent bitmaps. */
@@ -222,14 +222,26 @@ export class Qcow2Node implements BlockNode {
   read(guestOffset: number, target: Uint8Array): Awaitable<void> {
     this.requireInside(guestOffset, target.length);
     const host = this.hostInCluster(guestOffset, target.length, 0);
-    if (host >= 0) {
+    if (host >= 0 && this.readAt(host, target)) {
+      return;
+    }
+    return this.tracked(run(this.data.read(this.map, guestOffset, target)));
+  }
+
+  /** False where the bytes have to be fetched first. */
+  private readAt(host: number, target: Uint8Array): boolean {
+    try {
       const count = this.data.file.read(target, host);
       if (count < target.length) {
         target.fill(0, count);
       }
-      return;
+      return true;
+    } catch (error) {
+      if (!(error instanceof NotLoaded)) {
+        throw error;
+      }
+      return false;
     }
-    return this.tracked(run(this.data.read(this.map, guestOffset, target)));
   }
 
   write(guestOffset: number, bytes: Uint8Array, options?: WriteOptions): Awaitable<void> {
@@ -560,7 +572,7 @@ function* openForWriting(storage: Storage, metadata: Qcow2Metadata): Steps<void>
   if (metadata.version < 3) {
     return;
   }
-  const header = new HeaderFields(storage, metadata);
+  const header = yield* load(() => new HeaderFields(storage, metadata));
   if (metadata.dirty) {
     yield* rebuildRefcounts(storage, metadata);
     yield* header.update({ incompatible_features: metadata.incompatibleFeatures & ~FEATURE.dirty });

@@ -28,17 +28,11 @@ const OFFSET_HIGH = 0x00ffffff;
  */
 export function* rebuildRefcounts(storage: Storage, metadata: Qcow2Metadata): Steps<void> {
   const { clusterSize } = metadata;
-  const header = new HeaderFields(storage, metadata);
-  const regions = new Regions(clusterSize);
+  const header = yield* load(() => new HeaderFields(storage, metadata));
   const moved: { hostOffset: number; length: number }[] = [];
-  const refcounts: Refcounts = new Refcounts(storage, metadata, header, regions, CACHE, {
-    onFree: () => undefined,
-    onTableMoved: (hostOffset, length) => moved.push({ hostOffset, length }),
-    alone: (work) => order.alone(work),
-  });
-  const tables = new ActiveTables(storage, metadata, regions, refcounts, CACHE);
-  const order: MetadataOrder = new MetadataOrder({ storage, dataFile: null, header, refcounts, tables, regions, clusterSize });
-  tables.attach(order);
+  const { refcounts, order } = yield* load(() =>
+    openTables(storage, metadata, header, (hostOffset, length) => moved.push({ hostOffset, length })),
+  );
   const clusters = Math.ceil(storage.size / clusterSize);
   for (let first = 0; first < clusters; first += WINDOW) {
     const window = new Uint32Array(Math.min(WINDOW, clusters - first));
@@ -59,6 +53,25 @@ export function* rebuildRefcounts(storage: Storage, metadata: Qcow2Metadata): St
     order.free(hostOffset, length);
   }
   yield* order.settle();
+}
+
+function openTables(
+  storage: Storage,
+  metadata: Qcow2Metadata,
+  header: HeaderFields,
+  onTableMoved: (hostOffset: number, length: number) => void,
+): { readonly refcounts: Refcounts; readonly order: MetadataOrder } {
+  const { clusterSize } = metadata;
+  const regions = new Regions(clusterSize);
+  const refcounts: Refcounts = new Refcounts(storage, metadata, header, regions, CACHE, {
+    onFree: () => undefined,
+    onTableMoved,
+    alone: (work) => order.alone(work),
+  });
+  const tables = new ActiveTables(storage, metadata, regions, refcounts, CACHE);
+  const order: MetadataOrder = new MetadataOrder({ storage, dataFile: null, header, refcounts, tables, regions, clusterSize });
+  tables.attach(order);
+  return { refcounts, order };
 }
 
 function* setRefcounts(refcounts: Refcounts, first: number, window: Uint32Array, order: MetadataOrder): Steps<void> {

@@ -20,7 +20,7 @@ export interface TableEntryWrite {
 }
 
 export interface RefcountEvents {
-  /** A cluster's refcount became 0. */
+  /** A cluster's refcount became 0, or is about to. */
   readonly onFree: (cluster: number) => void;
   /** The clusters of the old refcount table can be given up, when the header on the disk does not lead to it any more. */
   readonly onTableMoved: (hostOffset: number, length: number) => void;
@@ -131,6 +131,27 @@ export class Refcounts {
         this.events.onFree(cluster);
       }
     }
+  }
+
+  /**
+   * Gives up clusters that were taken for what failed then. Where that fails too they stay counted for nobody, which a check mends: the
+   * first failure is what is told.
+   */
+  *giveBack(first: number, count: number): Steps<void> {
+    try {
+      yield* load(() => {
+        this.change(first, count, -1);
+      });
+    } catch (error) {
+      if (!(error instanceof EngineError)) {
+        throw error;
+      }
+    }
+  }
+
+  /** A cluster that is counted once is about to be given up: from now on nobody shares it. */
+  retire(cluster: number): void {
+    this.events.onFree(cluster);
   }
 
   /** Sets one refcount, whatever it was; makes its block where there is none. For counting anew. */

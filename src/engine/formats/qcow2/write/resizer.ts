@@ -91,7 +91,7 @@ export class Resizer {
       const padded = new Uint8Array(clusters * clusterSize);
       yield* order.alone(() => this.moveL1(padded, grown, place, entries));
     } catch (error) {
-      refcounts.change(place / clusterSize, clusters, -1);
+      yield* refcounts.giveBack(place / clusterSize, clusters);
       throw error;
     }
     tables.replaceL1(place, grown);

@@ -117,7 +117,7 @@ export class ActiveTables implements GuestTables {
         yield* wait(this.storage.write(copy, hostOffset));
       }
     } catch (error) {
-      this.refcounts.change(hostOffset / clusterSize, 1, -1);
+      yield* this.refcounts.giveBack(hostOffset / clusterSize, 1);
       throw error;
     }
     this.refcounts.barrier = true;
