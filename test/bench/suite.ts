@@ -1,8 +1,9 @@
 import type { BenchCase, FigureCase } from './case';
 import { checkCases, checkFigures } from './check';
 import { mapCases } from './map';
+import { nbdCases } from './nbd';
 import { windowCases } from './window';
 
 /** Everything that `npm run bench` measures, in the order of the report. */
-export const ratioCases: readonly BenchCase[] = [...checkCases, ...mapCases];
+export const ratioCases: readonly BenchCase[] = [...checkCases, ...mapCases, ...nbdCases];
 export const figureCases: readonly FigureCase[] = [...checkFigures, ...windowCases];
