@@ -4,7 +4,7 @@ import { linkError } from '../engine/block/complete';
 import type { Layer, OpenedChain } from '../engine/block/layer';
 import { protocolOf } from '../engine/gate/filename';
 import { readerLocks } from '../engine/block/graph/layerFiles';
-import { mapExtents } from '../engine/formats/vmdk/extents';
+import { usedExtents } from '../engine/formats/vmdk/metadata';
 import { followGate, type Follow } from '../engine/gate/policies';
 import { requireOpenableLayer } from '../engine/info/opening';
 import { acquireLocks } from '../engine/io/imageLocks';
@@ -62,8 +62,10 @@ export function dataFileName({ detail, filename }: Layer, guestOffset: number): 
     case 'qcow2':
       return detail.dataFile?.name ?? filename;
     case 'vmdk': {
-      const extents = detail.metadata.ownExtent ? [] : mapExtents(detail.metadata, detail.extents);
-      return extents.find(({ start, length }) => guestOffset < start + length)?.source?.name ?? filename;
+      // One for each extent of the disk, in its order.
+      let start = 0;
+      const index = usedExtents(detail.metadata).findIndex(({ length }) => guestOffset < (start += length));
+      return detail.extents[index]?.name ?? filename;
     }
     case 'qed':
     case 'raw':

@@ -151,9 +151,17 @@ class ChainOpening {
   private async addDataLinks(holder: Candidate, detail: LayerDetail): Promise<DataFiles> {
     let dataFile: FileSource | null = null;
     const extents: (FileSource | null)[] = [];
+    // Several extents may lie in one file: it is opened, and shown, once.
+    const known = new Map<string, FileSource | null>();
     for (const reference of dataReferences(detail)) {
       const { recordedName, role } = reference;
       this.throwIfCancelled();
+      const before = known.get(recordedName);
+      if (before !== undefined) {
+        extents.push(before);
+        continue;
+      }
+      known.set(recordedName, null);
       if (role === 'extent' && protocolOf(recordedName) !== null) {
         // Extents are files beside their descriptor; a protocol in their place was put there to reach something else.
         this.links.push({ recordedName, role, image: null, path: null, state: { kind: 'refused', reason: 'protocol' } });
@@ -167,6 +175,7 @@ class ChainOpening {
         continue;
       }
       const source = this.keep(followed.source);
+      known.set(recordedName, source);
       if (role === 'data-file') {
         dataFile = source;
       } else {

@@ -1,7 +1,7 @@
 import type { GuestClass } from '../../protocol/inspect';
 import type { LayerView } from '../../protocol/place';
 import { invalidRequest } from '../errors';
-import type { CompressedDescriptor, LayerStatus } from '../formats/extent';
+import type { CompressedDescriptor, GuestExtent, LayerStatus } from '../formats/extent';
 import { VmdkGrainMap } from '../formats/vmdk/grainMap';
 import { DecompressedGrains } from '../formats/vmdk/grains';
 import type { ClusterCipher } from '../formats/qcow2/crypto/clusterCipher';
@@ -113,6 +113,12 @@ export class ReadableLayer implements StackLayer {
     this.unit = allocationUnit(layer);
     this.compressed = compressed;
     this.cipher = cipher;
+  }
+
+  blockStatusWithHoles(guestOffset: number, length: number): GuestExtent {
+    const { status } = this;
+    // A raw file's status knows its holes.
+    return status instanceof VmdkGrainMap ? status.blockStatusWithHoles(guestOffset, length) : status.blockStatus(guestOffset, length);
   }
 
   readData(source: ByteSource | null, hostOffset: number, guestOffset: number, target: Uint8Array): void {

@@ -1,6 +1,7 @@
 import type { GuestExtent, LayerStatus } from '../formats/extent';
 import { rawVirtualSize } from '../formats/raw/size';
 import { mapExtents } from '../formats/vmdk/extents';
+import { VmdkGrainMap } from '../formats/vmdk/grainMap';
 import { invalidFormat } from '../errors';
 import type { ByteSource } from '../io/source';
 import { seemsPreallocated } from '../map/preallocation';
@@ -125,7 +126,7 @@ class Node {
   }
 
   private driverStatus(offset: number, length: number): DriverStatus {
-    const windowEnd = this.window === Infinity ? Infinity : (Math.floor(offset / this.window) + 1) * this.window;
+    const windowEnd = this.windowEnd(offset);
     const limit = Math.min(length, windowEnd - offset, this.layer.detail.format === 'qcow2' ? INT_MAX : Infinity);
     const first = this.known(this.driver.blockStatus(offset, limit));
     let reached = first.length;
@@ -137,6 +138,13 @@ class Node {
       reached += next.length;
     }
     return { flags: this.flagsOf(first), length: reached, hostOffset: first.hostOffset, source: first.source ?? this.source };
+  }
+
+  private windowEnd(offset: number): number {
+    if (this.driver instanceof VmdkGrainMap) {
+      return this.driver.unitEnd(offset);
+    }
+    return this.window === Infinity ? Infinity : (Math.floor(offset / this.window) + 1) * this.window;
   }
 
   private flagsOf(extent: GuestExtent): number {
@@ -188,7 +196,7 @@ function windowOf({ detail }: Layer): number {
     case 'qed':
       return detail.metadata.l2Coverage;
     case 'vmdk':
-      return detail.metadata.grainSize ?? Infinity;
+    // Borders of grains count from their extent's begin.
     case 'raw':
       return Infinity;
   }

@@ -1,7 +1,7 @@
 import { isPromise, type Awaitable } from '../awaitable';
 import type { GuestClass } from '../../protocol/inspect';
 import { EngineError, invalidFormat, invalidRequest } from '../errors';
-import type { CompressedDescriptor, LayerStatus } from '../formats/extent';
+import type { CompressedDescriptor, GuestExtent, LayerStatus } from '../formats/extent';
 import type { ByteSource } from '../io/source';
 import type { BlockNode } from './blockNode';
 import { ExtentWindows } from './extentWindows';
@@ -16,6 +16,8 @@ export interface StackLayer {
   /** Guest bytes below which its allocation does not differ; Infinity for linear ones. */
   readonly unit: number;
   readonly status: LayerStatus;
+  /** What `status` says; where data lies in a file as it is, that file's holes are zeroes. */
+  blockStatusWithHoles(guestOffset: number, length: number): GuestExtent;
   /** @param source the file that the host offset counts in; null for the layer's own */
   readData(source: ByteSource | null, hostOffset: number, guestOffset: number, target: Uint8Array): void;
   readCompressed(descriptor: CompressedDescriptor, guestOffset: number, target: Uint8Array): void;
@@ -148,7 +150,8 @@ export class ReadStack {
         return { class: 'data', length: rest, depth, hostOffset: guestOffset, compressed: null, source: null, below: false };
       }
       // With a memory for it the whole answer counts, not only what the layers above left open.
-      const extent = layer.status.blockStatus(guestOffset, nothingUntil ? Math.min(length, layer.size - guestOffset) : rest);
+      const wanted = nothingUntil ? Math.min(length, layer.size - guestOffset) : rest;
+      const extent = holes ? layer.blockStatusWithHoles(guestOffset, wanted) : layer.status.blockStatus(guestOffset, wanted);
       if (extent.class === 'unknown') {
         const { structure, hostOffset, message } = extent.problem!;
         throw invalidFormat(layer.filename, structure, hostOffset, message);

@@ -7,7 +7,7 @@ import { LIMITS } from '../formats/qcow2/structures';
 import { activeL1 } from '../formats/qcow2/tables';
 import { QedClusterMap } from '../formats/qed/clusterMap';
 import { RawStatus } from '../formats/raw/status';
-import { mapExtents } from '../formats/vmdk/extents';
+import { grainSizeOf, mapExtents } from '../formats/vmdk/extents';
 import { VmdkGrainMap } from '../formats/vmdk/grainMap';
 import { SECTOR_SIZE } from '../formats/raw/size';
 import type { ByteSource } from '../io/source';
@@ -74,7 +74,7 @@ export function allocationUnit({ detail }: Layer): number {
     case 'qed':
       return detail.metadata.clusterSize;
     case 'vmdk':
-      return detail.metadata.grainSize ?? Infinity;
+      return grainSizeOf(detail.metadata, detail.extents) ?? Infinity;
     case 'raw':
       return Infinity;
   }

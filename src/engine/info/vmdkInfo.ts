@@ -1,6 +1,6 @@
 import { resolveName, type ResolvedName } from '../gate/filename';
 import { invalidFormat } from '../errors';
-import { readVmdkMetadata, type VmdkExtent, type VmdkMetadata } from '../formats/vmdk/metadata';
+import { readVmdkMetadata, usedExtents, type VmdkExtent, type VmdkMetadata } from '../formats/vmdk/metadata';
 import type { ByteSource } from '../io/source';
 import type { FormatPart, InfoOptions } from './imageInfo';
 import { requireOpenableVmdk } from './opening';
@@ -34,16 +34,16 @@ export function vmdkInfo(source: ByteSource, options: InfoOptions): FormatPart {
   if (metadata.descriptor === null || metadata.createType === null) {
     throw invalidFormat(source.name, 'VMDK descriptor', metadata.descriptor?.hostOffset ?? 0, 'It does not say the create type.');
   }
-  // The extent of a file with a sparse header is that file itself, whatever its descriptor calls it.
-  const own = metadata.header !== null;
-  const extents = own ? [ownExtent(metadata, options.filename)] : metadata.extents.map((extent) => extentInfo(extent, options));
+  const own = metadata.ownExtent;
+  const used = usedExtents(metadata);
+  const extents = own ? [ownExtent(metadata, options.filename)] : used.map((extent) => extentInfo(extent, options));
   const clusterSize = extents[0]?.clusterSize;
   const backingFilename = metadata.parentFileNameHint;
   return {
     virtualSize: metadata.size,
     ...(clusterSize === undefined ? {} : { clusterSize }),
     ...(backingFilename === null ? {} : { backingFilename, backingFilenameFormat: 'vmdk' }),
-    furtherActualSize: own ? 0 : allocated(metadata.extents, options),
+    furtherActualSize: own ? 0 : allocated(used, options),
     formatSpecific: {
       type: 'vmdk',
       data: {

@@ -1,6 +1,7 @@
 import type { ClusterInspection } from '../../protocol/inspect';
 import type { LayerView, Place } from '../../protocol/place';
 import type { OpenedChain } from '../block/layer';
+import { FileSource } from '../io/file';
 import { readAvailable } from '../io/source';
 import type { PaceOptions } from '../pace';
 import { guestBytes, SHOWN_BYTES } from './clusterBytes';
@@ -87,8 +88,8 @@ async function guestCluster(inspected: InspectedChain, offset: number, view: Lay
   };
 }
 
-function hostOf({ layer, qcow2 }: InspectedLayer, { extent, hostOffset, clusterSize }: LayerTrace): ClusterInspection['host'] {
-  const path = (qcow2?.metadata.hasDataFile ? qcow2.dataPath : null) ?? layer.path;
+function hostOf({ layer, qcow2 }: InspectedLayer, { extent, hostOffset, clusterSize, file }: LayerTrace): ClusterInspection['host'] {
+  const path = (qcow2?.metadata.hasDataFile ? qcow2.dataPath : null) ?? (file instanceof FileSource ? file.path : layer.path);
   if (extent) {
     return { ...extent, path };
   }

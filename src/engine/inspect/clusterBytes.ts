@@ -54,7 +54,7 @@ export function guestBytes(chain: OpenedChain, view: LayerView, guest: GuestRang
     const note = whole ? null : 'Its subclusters come from several places; these are the bytes that the guest reads.';
     return {
       bytes: read.bytes,
-      note: found === 'compressed' ? `Decompressed (${supplier.inspected.qcow2?.metadata.compressionType ?? ''}).` : note,
+      note: found === 'compressed' ? `Decompressed (${supplier.inspected.qcow2?.metadata.compressionType ?? 'zlib'}).` : note,
     };
   }
   // What a driver refuses to read as a whole may still have this cluster.

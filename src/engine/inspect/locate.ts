@@ -40,10 +40,10 @@ function locateGuest(layers: readonly InspectedLayer[], { offset, understood }: 
   };
 }
 
-/** What of the active layer's file a guest offset is; what lies in an external data file is no region of it. */
+/** What of the active layer's file a guest offset is; what lies in an external data file, or in an extent, is no region of it. */
 function ownRegion(active: InspectedLayer, guestOffset: number): Region | null {
-  const { class: found, extent, clusterSize } = traceLayer(active, guestOffset, ACTIVE);
-  if ((found !== 'data' && found !== 'compressed') || !extent || active.qcow2?.metadata.hasDataFile) {
+  const { class: found, extent, clusterSize, file } = traceLayer(active, guestOffset, ACTIVE);
+  if ((found !== 'data' && found !== 'compressed') || !extent || file || active.qcow2?.metadata.hasDataFile) {
     return null;
   }
   const start = Math.floor(guestOffset / clusterSize) * clusterSize;

@@ -1,9 +1,11 @@
 import type { ClusterInspection, GuestClass, LayerTranslation } from '../../protocol/inspect';
 import type { LayerView, Place } from '../../protocol/place';
 import type { Layer } from '../block/layer';
-import { layerStatus } from '../block/status';
 import { L1_OFFSET_MASK, LIMITS } from '../formats/qcow2/structures';
 import type { QedMetadata } from '../formats/qed/metadata';
+import { mapExtents } from '../formats/vmdk/extents';
+import { VmdkGrainMap } from '../formats/vmdk/grainMap';
+import type { ByteSource } from '../io/source';
 import { safeNumber } from '../layout/codec';
 import type { Qcow2Context } from './qcow2Context';
 import type { EntryView } from './tables/entryView';
@@ -36,9 +38,14 @@ export interface LayerTrace {
   readonly steps: readonly PathStep[];
   /** Guest bytes that one entry maps; 0 for formats without clusters. */
   readonly clusterSize: number;
+  /** The file that host offsets count in, where it is neither the image's own nor its data file (extents of VMDK). */
+  readonly file: ByteSource | null;
 }
 
-const NOTHING = { hostOffset: null, extent: null, entry: null, word: 0n, steps: [], clusterSize: 0 } as const;
+/** One table is looked at. */
+const TRACE_CACHE = 64 * 1024;
+
+const NOTHING = { hostOffset: null, extent: null, entry: null, word: 0n, steps: [], clusterSize: 0, file: null } as const;
 
 /** Walks one layer's tables for one guest offset. */
 export function traceLayer({ layer, qcow2 }: InspectedLayer, guestOffset: number, view: LayerView): LayerTrace {
@@ -57,10 +64,8 @@ export function traceLayer({ layer, qcow2 }: InspectedLayer, guestOffset: number
       const { data } = source.extentAt(guestOffset);
       return { ...NOTHING, class: data ? 'data' : 'zero', hostOffset: guestOffset };
     }
-    case 'vmdk': {
-      const { class: kind, hostOffset } = layerStatus(layer).blockStatus(guestOffset, 1);
-      return { ...NOTHING, class: kind, hostOffset };
-    }
+    case 'vmdk':
+      return traceVmdk(layer, detail, guestOffset);
     case 'qcow2':
       return { ...NOTHING, class: 'unknown' };
   }
@@ -132,6 +137,7 @@ function traceQcow2(layer: Layer, context: Qcow2Context, guestOffset: number, vi
     word,
     steps,
     clusterSize,
+    file: null,
   };
 }
 
@@ -171,7 +177,24 @@ function traceQed(layer: Layer, metadata: QedMetadata, guestOffset: number): Lay
     word,
     steps,
     clusterSize,
+    file: null,
   };
+}
+
+/** Without the entries on the way: tables of VMDK are not shown. */
+function traceVmdk(layer: Layer, { metadata, extents }: Extract<Layer['detail'], { format: 'vmdk' }>, guestOffset: number): LayerTrace {
+  const map = new VmdkGrainMap(mapExtents(metadata, extents), layer.virtualSize, TRACE_CACHE);
+  const { class: kind, hostOffset, compressed, source } = map.blockStatusWithHoles(guestOffset, 1);
+  const found = map.extentAt(guestOffset);
+  const file = source && source !== layer.source ? source : null;
+  if (found?.kind !== 'sparse') {
+    return { ...NOTHING, class: kind, hostOffset, file };
+  }
+  const { grainSize } = found.sparse;
+  const within = (guestOffset - found.start) % grainSize;
+  const grain = hostOffset === null ? null : { hostOffset: hostOffset - within, length: grainSize };
+  const extent = compressed ? { hostOffset: compressed.hostOffset, length: compressed.length } : grain;
+  return { ...NOTHING, class: kind, extent, file, hostOffset: compressed?.hostOffset ?? hostOffset, clusterSize: grainSize };
 }
 
 function step(layer: Layer, title: string, hostOffset: number, bytes: Uint8Array, view: EntryView, place: Place): PathStep {

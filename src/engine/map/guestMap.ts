@@ -42,7 +42,7 @@ export class GuestMap implements ClassSource {
   constructor(chain: Pick<OpenedChain, 'layers' | 'complete'>, mode: MapMode, view: LayerView) {
     this.mode = mode;
     this.names = chain.layers.map(({ filename }) => filename);
-    this.mappings = layerMappings(chain.layers, view);
+    this.mappings = layerMappings(chain.layers, view, true);
     this.walk = new ChainWalk(this.mappings, chain.complete);
     const [first] = this.mappings;
     this.clusterSize = first && first.clusterSize > 0 ? first.clusterSize : RAW_CELL;

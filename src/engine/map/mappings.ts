@@ -20,11 +20,12 @@ export const ACTIVE_VIEW: LayerView = { kind: 'active' };
 /**
  * How every layer of a chain maps, the active one seen through `view`. Entries that cannot be walked (a header without a usable cluster
  * size) map nothing.
+ * @param holes whether holes in the files of flat extents are shown as zeroes; QEMU asks for them later
  * @throws EngineError `request.invalid` when the view names a snapshot that is not there
  */
-export function layerMappings(layers: readonly Layer[], view: LayerView): LayerMapping[] {
+export function layerMappings(layers: readonly Layer[], view: LayerView, holes = false): LayerMapping[] {
   const buffer = new EntryBuffer(CHUNK);
-  return layers.map((layer, depth) => layerMapping(layer, depth, depth === 0 ? view : ACTIVE_VIEW, buffer));
+  return layers.map((layer, depth) => layerMapping(layer, depth, depth === 0 ? view : ACTIVE_VIEW, buffer, holes));
 }
 
 /** Guest bytes that a layer shows: whole sectors, as QEMU counts (a raw file's last sector is filled up, a header's is cut). */
@@ -36,7 +37,7 @@ export function guestLength(layer: Layer, view: LayerView): number {
   return Number.isSafeInteger(size) ? size - (size % SECTOR) : 0;
 }
 
-function layerMapping(layer: Layer, depth: number, view: LayerView, buffer: EntryBuffer): LayerMapping {
+function layerMapping(layer: Layer, depth: number, view: LayerView, buffer: EntryBuffer, holes: boolean): LayerMapping {
   const { detail, source } = layer;
   const length = guestLength(layer, view);
   switch (detail.format) {
@@ -50,7 +51,7 @@ function layerMapping(layer: Layer, depth: number, view: LayerView, buffer: Entr
     case 'vmdk': {
       requireActive(view);
       const extents = mapExtents(detail.metadata, detail.extents);
-      return new VmdkMapping(depth, source, new VmdkGrainMap(extents, length, CHUNK), length);
+      return new VmdkMapping(depth, source, new VmdkGrainMap(extents, length, CHUNK), length, holes);
     }
     case 'raw':
       requireActive(view);

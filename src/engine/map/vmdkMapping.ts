@@ -17,13 +17,18 @@ export class VmdkMapping implements LayerMapping {
   readonly dataSource: ByteSource | null;
   private readonly map: VmdkGrainMap;
   private readonly name: string;
+  private readonly holes: boolean;
 
-  /** @param source the image's own file */
-  constructor(depth: number, source: ByteSource, map: VmdkGrainMap, length: number) {
+  /**
+   * @param source the image's own file
+   * @param holes whether holes in the files of flat extents are zeroes here
+   */
+  constructor(depth: number, source: ByteSource, map: VmdkGrainMap, length: number, holes: boolean) {
     this.depth = depth;
     this.length = length;
     this.map = map;
     this.name = source.name;
+    this.holes = holes;
     this.clusterSize = unitOf(map);
     this.grain = this.clusterSize;
     const sources = new Set(map.extents.map((extent) => extent.source));
@@ -40,11 +45,19 @@ export class VmdkMapping implements LayerMapping {
     const end = Math.min(window.end, this.length);
     let owned = 0;
     for (let at = window.start; at < end;) {
-      const { class: kind, length, hostOffset } = this.map.blockStatus(at, end - at);
+      const {
+        class: kind,
+        length,
+        hostOffset,
+      } = this.holes ? this.map.blockStatusWithHoles(at, end - at) : this.map.blockStatus(at, end - at);
       if (kind !== 'unallocated') {
+        // Holes begin and end inside units: one that has data in it is data.
+        const inward = this.holes && kind === 'zero' && this.map.extentAt(at)?.kind === 'flat';
         const before = (at - window.base) % window.unit;
-        const first = Math.floor((at - window.base) / window.unit);
-        const last = Math.ceil((at + length - window.base) / window.unit);
+        const from = (at - window.base) / window.unit;
+        const to = (at + length - window.base) / window.unit;
+        const first = inward && at > window.start ? Math.ceil(from) : Math.floor(from);
+        const last = inward && at + length < end ? Math.floor(to) : Math.ceil(to);
         owned += this.own(window, first, last, KINDS[kind], (hostOffset ?? 0) - before);
       }
       at += length;

@@ -1,5 +1,6 @@
 import type { Awaitable } from '../../awaitable';
 import { invalidFormat, invalidRequest, readOnlyImage } from '../../errors';
+import { grainSizeOf } from '../../formats/vmdk/extents';
 import { loading } from '../../io/loading';
 import type { ByteSource } from '../../io/source';
 import type { BlockNode, NodeStatus } from '../blockNode';
@@ -80,7 +81,7 @@ export class ReadOnlyNode implements BlockNode {
   blockStatus(guestOffset: number, length: number): Awaitable<NodeStatus> {
     this.requireInside(guestOffset, Math.max(1, length));
     return loading((): NodeStatus => {
-      const { class: kind, length: reached, hostOffset, problem } = this.layer.status.blockStatus(guestOffset, length);
+      const { class: kind, length: reached, hostOffset, problem } = this.layer.blockStatusWithHoles(guestOffset, length);
       if (kind === 'unknown') {
         throw invalidFormat(this.filename, problem!.structure, problem!.hostOffset, problem!.message);
       }
@@ -147,7 +148,7 @@ function clusterSizeOf(detail: LayerDetail): number | null {
     case 'qed':
       return detail.metadata.clusterSize;
     case 'vmdk':
-      return detail.metadata.grainSize;
+      return grainSizeOf(detail.metadata, detail.extents);
     case 'raw':
       return null;
   }

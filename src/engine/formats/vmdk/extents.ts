@@ -15,8 +15,11 @@ const DESCRIPTOR_TYPES: readonly string[] = ['monolithicFlat', 'vmfs', 'twoGbMax
  */
 export function mapExtents(metadata: VmdkMetadata, opened: readonly (ByteSource | null)[]): MappedExtent[] {
   const { source, size, ownExtent } = metadata;
+  if (size === 0) {
+    return [];
+  }
   if (ownExtent) {
-    return size === 0 ? [] : [sparsePart(0, size, source)];
+    return [sparsePart(0, size, source)];
   }
   let start = 0;
   return usedExtents(metadata).map((extent, index) => {
@@ -28,30 +31,34 @@ export function mapExtents(metadata: VmdkMetadata, opened: readonly (ByteSource 
 
 function extentPart(metadata: VmdkMetadata, extent: VmdkExtent, start: number, source: ByteSource | null): MappedExtent {
   const { type, length, hostOffset, fileName } = extent;
-  const wrong = (message: string): MappedExtent => ({
+  const unknown = (message: string, severity: Problem['severity'] = 'error'): MappedExtent => ({
     start,
     length,
     kind: 'unknown',
     source: null,
-    problem: inDescriptor(metadata, message),
+    problem: { severity, structure: 'VMDK descriptor', hostOffset: metadata.descriptor?.hostOffset ?? 0, message },
   });
-  if (!Number.isSafeInteger(start + length)) {
-    return wrong('The extents reach past 2^53-1 bytes.');
-  }
+  const name = fileName ?? '';
   switch (type) {
     case 'FLAT':
     case 'VMFS': {
-      const from = type === 'VMFS' ? 0 : hostOffset;
-      if (from === null || !Number.isSafeInteger(from + length)) {
-        return wrong('The line of a flat extent does not say where in its file the data begins.');
+      // Only the line of a FLAT extent says where in its file the data begins.
+      const from = type === 'FLAT' ? hostOffset : (hostOffset ?? 0);
+      if (from === null || (type === 'VMFS' && hostOffset !== null) || !Number.isSafeInteger(from + length)) {
+        return unknown(`The line of the extent '${name}' does not say as it should where in its file the data begins.`);
       }
-      return source ? { start, length, kind: 'flat', source, hostOffset: from } : wrong(`The extent '${fileName ?? ''}' is not open.`);
+      return source ? { start, length, kind: 'flat', source, hostOffset: from } : unknown(notOpen(name), 'warning');
     }
     case 'SPARSE':
-      return source ? sparsePart(start, length, source) : wrong(`The extent '${fileName ?? ''}' is not open.`);
+      return source ? sparsePart(start, length, source) : unknown(notOpen(name), 'warning');
     default:
-      return wrong(`Extents of the type '${type}' cannot be read.`);
+      return unknown(`Extents of the type '${type}' cannot be read.`);
   }
+}
+
+/** Why is told by the link to that file: of itself the descriptor is in order. */
+function notOpen(fileName: string): string {
+  return `The extent '${fileName}' is not open.`;
 }
 
 function sparsePart(start: number, length: number, source: ByteSource): MappedExtent {
@@ -65,8 +72,31 @@ function otherCapacity(source: ByteSource, capacity: number, length: number): Pr
   return { severity: 'error', structure: 'VMDK sparse extent header', field: 'capacity', hostOffset: 12, message };
 }
 
-function inDescriptor({ descriptor }: VmdkMetadata, message: string): Problem {
-  return { severity: 'error', structure: 'VMDK descriptor', hostOffset: descriptor?.hostOffset ?? 0, message };
+/**
+ * What keeps an image's data from being read, worst first; an extent that is not open is only a warning here.
+ * @param extents as `mapExtents` gives them
+ */
+export function vmdkProblems(metadata: VmdkMetadata, extents: readonly MappedExtent[]): readonly Problem[] {
+  const { ownExtent, createType, descriptor } = metadata;
+  const problems = metadata.problems.filter(({ severity }) => severity === 'error');
+  const wrong = (message: string): void => {
+    problems.push({ severity: 'error', structure: 'VMDK descriptor', hostOffset: descriptor?.hostOffset ?? 0, message });
+  };
+  if (metadata.contentId === null || metadata.parentContentId === null) {
+    wrong('It does not say the content ids of the disk and of its parent.');
+  }
+  if (!ownExtent && createType === null) {
+    wrong('It does not say the create type.');
+  }
+  if (hasUnknownType(metadata)) {
+    wrong(`Images of the create type '${createType ?? ''}' cannot be read.`);
+  }
+  const unknown = extents.flatMap((extent) => (extent.kind === 'unknown' ? [extent.problem] : []));
+  return [...problems, ...unknown].sort((a, b) => Number(a.severity === 'warning') - Number(b.severity === 'warning'));
+}
+
+function hasUnknownType({ ownExtent, createType }: VmdkMetadata): boolean {
+  return !ownExtent && createType !== null && !DESCRIPTOR_TYPES.includes(createType);
 }
 
 /**
@@ -74,27 +104,21 @@ function inDescriptor({ descriptor }: VmdkMetadata, message: string): Problem {
  * @throws EngineError `format.invalid`, `format.unsupported`
  */
 export function requireReadableVmdk(metadata: VmdkMetadata, extents: readonly MappedExtent[]): void {
-  const { source, ownExtent, createType, descriptor, problems } = metadata;
-  const wrong = problems.find(({ severity }) => severity === 'error');
-  if (wrong) {
-    throw invalidFormat(source.name, wrong.structure, wrong.hostOffset, wrong.message);
+  const [problem] = vmdkProblems(metadata, extents);
+  if (problem) {
+    const refuse = hasUnknownType(metadata) ? unsupported : invalidFormat;
+    throw refuse(metadata.source.name, problem.structure, problem.hostOffset, problem.message);
   }
-  const at = descriptor?.hostOffset ?? 0;
-  if (metadata.contentId === null || metadata.parentContentId === null) {
-    throw invalidFormat(source.name, 'VMDK descriptor', at, 'It does not say the content ids of the disk and of its parent.');
+}
+
+/** Bytes of a grain of the image's first sparse extent; null when it has none that makes sense. */
+export function grainSizeOf(metadata: VmdkMetadata, opened: readonly (ByteSource | null)[]): number | null {
+  if (metadata.ownExtent) {
+    return metadata.grainSize;
   }
-  if (!ownExtent && createType === null) {
-    throw invalidFormat(source.name, 'VMDK descriptor', at, 'It does not say the create type.');
-  }
-  if (!ownExtent && createType !== null && !DESCRIPTOR_TYPES.includes(createType)) {
-    throw unsupported(source.name, 'VMDK descriptor', at, `Images of the create type '${createType}' cannot be read.`);
-  }
-  for (const extent of extents) {
-    if (extent.kind === 'unknown') {
-      const { structure, hostOffset, message } = extent.problem;
-      throw invalidFormat(source.name, structure, hostOffset, message);
-    }
-  }
+  const source = opened[usedExtents(metadata).findIndex(({ type }, index) => type === 'SPARSE' && opened[index])];
+  const extent = source ? readSparseExtent(source) : null;
+  return extent && !extent.problem ? extent.grainSize : null;
 }
 
 /**

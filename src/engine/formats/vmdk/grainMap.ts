@@ -74,6 +74,32 @@ export class VmdkGrainMap implements LayerStatus {
     }
   }
 
+  /** Like `blockStatus`; what lies in holes of the files of flat extents is zeroes, as a raw file's holes are. */
+  blockStatusWithHoles(guestOffset: number, length: number): GuestExtent {
+    const extent = this.blockStatus(guestOffset, length);
+    const { source, hostOffset } = extent;
+    if (!source || hostOffset === null || this.extentAt(guestOffset)?.kind !== 'flat') {
+      return extent;
+    }
+    if (hostOffset >= source.size) {
+      return plainExtent('zero', extent.length);
+    }
+    const found = source.extentAt(hostOffset);
+    const reached = Math.min(extent.length, found.length);
+    return found.data ? { ...extent, length: reached } : plainExtent('zero', reached);
+  }
+
+  /** The guest offset at which what one table entry maps ends; of a flat extent that is all of it. */
+  unitEnd(guestOffset: number): number {
+    const extent = this.extentAt(guestOffset);
+    if (!extent) {
+      return Infinity;
+    }
+    const { start, length } = extent;
+    const { grainSize } = extent.kind === 'sparse' ? extent.sparse : { grainSize: length };
+    return Math.min(start + length, start + (Math.floor((guestOffset - start) / grainSize) + 1) * grainSize);
+  }
+
   /** A guest offset at or before the first byte at or after `guestOffset` that an extent may hold; Infinity when nothing follows. */
   nextAllocated(guestOffset: number): number {
     for (let extent = this.extentAt(guestOffset); extent; extent = this.extentAt(extent.start + extent.length)) {
@@ -109,18 +135,23 @@ class SparseGrains {
   private readonly directory: TableCache;
   private readonly tables: TableCache;
   private readonly perPiece: number;
+  private readonly directoryEntries: number;
   private next = { from: 0, at: -1 };
 
   constructor(extent: SparseExtent, cacheBytes: number) {
     this.extent = extent;
     this.directory = new TableCache(extent.source, 'little', MAX_PIECE, cacheBytes / 4);
     this.perPiece = MAX_PIECE / ENTRY_BYTES;
+    // Past the end of the file there are no entries, however many the header claims.
+    const there = Math.ceil((extent.source.size - extent.directoryOffset) / ENTRY_BYTES);
+    this.directoryEntries = Math.max(0, Math.min(extent.directoryEntries, there));
     // Tables begin at any sector, so each is a piece of its own.
     this.tables = new TableCache(extent.source, 'little', Math.ceil(extent.tableEntries / 2) * 8, cacheBytes);
   }
 
   status(offset: number, length: number): GuestExtent {
-    const { grainSize, tableEntries, directoryEntries, source } = this.extent;
+    const { directoryEntries } = this;
+    const { grainSize, tableEntries, source } = this.extent;
     const coverage = grainSize * tableEntries;
     const index = Math.floor(offset / coverage);
     const table = this.directoryEntry(index);
@@ -130,7 +161,7 @@ class SparseGrains {
       while (next < limit && this.directoryEntry(next) === 0) {
         next++;
       }
-      return plainExtent('unallocated', Math.min(length, next * coverage - offset));
+      return plainExtent('unallocated', next >= directoryEntries ? length : Math.min(length, next * coverage - offset));
     }
     const inTable = Math.min(length, (index + 1) * coverage - offset);
     const tableOffset = table * SECTOR;
@@ -143,7 +174,8 @@ class SparseGrains {
 
   /** Where the first table at or after `offset` begins to map, or `offset` when it lies within one's range; Infinity without one. */
   nextTable(offset: number): number {
-    const { grainSize, tableEntries, directoryEntries } = this.extent;
+    const { directoryEntries } = this;
+    const { grainSize, tableEntries } = this.extent;
     const coverage = grainSize * tableEntries;
     const index = Math.floor(offset / coverage);
     if (index < this.next.from || index > this.next.at) {
@@ -197,8 +229,8 @@ class SparseGrains {
   }
 
   private directoryEntry(index: number): number {
-    const { directoryOffset, directoryEntries } = this.extent;
-    if (index >= directoryEntries) {
+    const { directoryOffset } = this.extent;
+    if (index >= this.directoryEntries) {
       return 0;
     }
     const piece = this.directory.piece(directoryOffset + Math.floor(index / this.perPiece) * MAX_PIECE);

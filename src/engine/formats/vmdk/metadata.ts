@@ -38,8 +38,10 @@ export interface VmdkMetadata {
 }
 
 const SECTOR = 512;
-/** A descriptor is text of a few hundred bytes; more than this is not read. */
-const MAX_DESCRIPTOR = 64 * 1024;
+/** A descriptor is text of a few hundred bytes, and some fifty more for each extent; QEMU reads as much as this. */
+const MAX_DESCRIPTOR = 2 ** 20 - 1;
+/** A disk of 8 TiB, the largest that comes in extents of 2 GiB. Each is a file to be kept open. */
+const MAX_EXTENTS = 4096;
 export const VMDK_DESCRIPTOR_START = '# Disk DescriptorFile';
 
 /** Reads the sparse header and the descriptor, embedded or as the file itself. Never throws on content. */
@@ -60,18 +62,25 @@ export function readVmdkMetadata(source: ByteSource): VmdkMetadata {
       message: 'The descriptor does not begin with "# Disk DescriptorFile".',
     });
   }
-  const extents = text === null ? [] : parseExtents(text);
   const ownExtent = header !== null && header.bigint('capacity') !== 0n;
+  const { extents, problem } = parseExtents(text ?? '');
+  const inDescriptor = (message: string): void => {
+    problems.push({ severity: 'error', structure: 'VMDK descriptor', hostOffset: descriptorOffset, message });
+  };
+  if (!ownExtent && text?.length === MAX_DESCRIPTOR) {
+    inDescriptor('The descriptor is longer than 1 MiB.');
+  } else if (!ownExtent && problem !== null) {
+    inDescriptor(problem);
+  }
   const capacity =
     header && ownExtent ? header.number('capacity') * SECTOR : usedLines(extents).reduce((sum, { length }) => sum + length, 0);
   if (!Number.isSafeInteger(capacity)) {
-    problems.push({
-      severity: 'error',
-      structure: 'VMDK sparse extent header',
-      field: 'capacity',
-      hostOffset: 12,
-      message: 'The capacity is past 2^53-1 bytes.',
-    });
+    if (ownExtent) {
+      const message = 'The capacity is past 2^53-1 bytes.';
+      problems.push({ severity: 'error', structure: 'VMDK sparse extent header', field: 'capacity', hostOffset: 12, message });
+    } else {
+      inDescriptor('The extents reach past 2^53-1 bytes.');
+    }
   }
   return {
     source,
@@ -111,17 +120,32 @@ function value(text: string | null, key: string): string | null {
     : null;
 }
 
-function parseExtents(text: string): VmdkExtent[] {
+/** The extents, or what keeps them from being told apart; then there are none. */
+function parseExtents(text: string): { readonly extents: readonly VmdkExtent[]; readonly problem: string | null } {
   const extents: VmdkExtent[] = [];
   for (const line of text.split('\n')) {
-    const match = /^(RW|RDONLY|NOACCESS)\s+(\d+)\s+([A-Z0-9]+)(?:\s+"([^"]*)")?(?:\s+(\d+))?/.exec(line.trim());
+    const match = /^(RW|RDONLY|NOACCESS)\s+(\d{1,30})\s+([A-Z0-9]+)(?:\s+"([^"]*)")?(?:\s+(\d{1,30}))?/.exec(line.trim());
     if (match) {
       const [, access = '', sectors, type = '', fileName = null, offset] = match;
       const hostOffset = offset === undefined ? null : Number(offset) * SECTOR;
       extents.push({ access, length: Number(sectors) * SECTOR, type, fileName, hostOffset });
+      if (extents.length > MAX_EXTENTS) {
+        return { extents: [], problem: `The descriptor names more than ${MAX_EXTENTS} extents.` };
+      }
     }
   }
-  return extents;
+  return { extents, problem: overlap(usedLines(extents)) };
+}
+
+/** Two extents with the same bytes would be two places of the disk that change together: no program makes such a disk. */
+function overlap(extents: readonly (VmdkExtent & { readonly fileName: string })[]): string | null {
+  const places = extents.map(({ fileName, hostOffset, length, type }) => {
+    const flat = type === 'FLAT' || type === 'VMFS';
+    return flat ? { fileName, start: hostOffset ?? 0, end: (hostOffset ?? 0) + length } : { fileName, start: 0, end: Infinity };
+  });
+  places.sort((a, b) => (a.fileName < b.fileName ? -1 : a.fileName > b.fileName ? 1 : a.start - b.start));
+  const second = places.find(({ fileName, start }, index) => fileName === places[index - 1]?.fileName && start < places[index - 1]!.end);
+  return second ? `Two extents hold the same bytes of '${second.fileName}'.` : null;
 }
 
 /** The lines that stand for a part of the disk, as QEMU sees it: it passes over extents that may not be written, and over zeroes. */

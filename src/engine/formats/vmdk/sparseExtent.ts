@@ -94,6 +94,9 @@ export function readSparseExtent(source: ByteSource): SparseExtent {
   if (!Number.isSafeInteger(extent.directoryOffset)) {
     return wrong('gdOffset', 'The grain directory lies past 2^53-1 bytes.');
   }
+  if (extent.directoryOffset === 0) {
+    return wrong('gdOffset', 'The grain directory lies on the header.');
+  }
   if (Math.ceil(source.size / SECTOR) < header.number('overHead')) {
     return wrong('overHead', `The file is truncated: it has fewer than ${header.bigint('overHead')} sectors.`);
   }

@@ -2,8 +2,12 @@ import type { ChainLink, LinkState, RefusalReason, UsageState } from '../../../p
 import type { Notice } from '../../../protocol/inspect';
 import type { Place } from '../../../protocol/place';
 import type { Layer, OpenedChain } from '../../block/layer';
+import { mapExtents, vmdkProblems } from '../../formats/vmdk/extents';
 import type { Problem } from '../../formats/problem';
 import { hex, visible } from '../wording';
+
+/** Links of a chain that are told one by one. */
+const MOST_LINK_NOTICES = 20;
 
 /** What a person should know before anything else: who uses the image, what keeps it from opening, where the chain is broken. */
 export function notices(chain: OpenedChain): Notice[] {
@@ -12,8 +16,16 @@ export function notices(chain: OpenedChain): Notice[] {
   return [
     ...(first?.image ? usageNotices(first.image.usage) : []),
     ...(active ? imageNotices(active) : []),
-    ...others.flatMap((link) => linkNotices(link)),
+    ...shortened(others.flatMap((link) => linkNotices(link))),
   ];
+}
+
+/** A disk in thousands of extents may miss them all. */
+function shortened(list: readonly Notice[]): readonly Notice[] {
+  const left = list.length - MOST_LINK_NOTICES;
+  return left <= 1
+    ? list
+    : [...list.slice(0, MOST_LINK_NOTICES), { severity: 'error', message: `So it is with ${left} more files of the chain.`, place: null }];
 }
 
 function usageNotices({ inUse, writing, holders }: UsageState): Notice[] {
@@ -40,7 +52,8 @@ function imageNotices(layer: Layer): Notice[] {
     case 'raw':
       return [];
     case 'vmdk':
-      return refusal(detail.metadata.problems);
+      // Extents that are not open have notices of their own.
+      return refusal(vmdkProblems(detail.metadata, mapExtents(detail.metadata, detail.extents)));
     case 'qed': {
       const { metadata } = detail;
       return [

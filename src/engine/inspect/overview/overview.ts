@@ -1,5 +1,6 @@
 import type { Overview, StructureView } from '../../../protocol/inspect';
 import { EngineError } from '../../errors';
+import { grainSizeOf } from '../../formats/vmdk/extents';
 import type { Layer, OpenedChain } from '../../block/layer';
 import { commonFacts, type Fact } from './facts';
 import { notices } from './notices';
@@ -29,7 +30,7 @@ export function overviewOf(chain: OpenedChain): Overview {
     facts: factsOf(layer),
     has: {
       tables: mapped,
-      guestMap: mapped || detail.format === 'raw',
+      guestMap: mapped || detail.format === 'raw' || (detail.format === 'vmdk' && layer.virtualSize > 0),
       hostMap: mapped,
       check: detail.format === 'qcow2' || detail.format === 'qed',
       snapshots: detail.format === 'qcow2',
@@ -47,7 +48,7 @@ export function clusterSizeOf({ detail }: Layer): number | null {
     case 'qed':
       return detail.metadata.tablesReadable ? detail.metadata.clusterSize : null;
     case 'vmdk':
-      return detail.metadata.grainSize;
+      return grainSizeOf(detail.metadata, detail.extents);
     case 'raw':
       return null;
   }
@@ -75,7 +76,7 @@ export function factsOf(layer: Layer): Fact[] {
     case 'qed':
       return qedFacts(layer, detail.metadata);
     case 'vmdk':
-      return vmdkFacts(layer, detail.metadata);
+      return vmdkFacts(layer, detail);
     case 'raw':
       return commonFacts(layer, {}, null).facts;
   }

@@ -1,5 +1,6 @@
 import type { FieldView, StructureView } from '../../../protocol/inspect';
 import type { Layer } from '../../block/layer';
+import { grainSizeOf } from '../../formats/vmdk/extents';
 import type { VmdkMetadata } from '../../formats/vmdk/metadata';
 import { readAvailable } from '../../io/source';
 import { bytesField, problemNotice, structureView } from '../fieldView';
@@ -9,7 +10,7 @@ import { commonFacts, type Fact } from './facts';
 const SECTOR = 512;
 /** Lines of a descriptor that are shown; one of a real image has some twenty. */
 const MAX_LINES = 512;
-/** As much of a descriptor as is read. */
+/** As much of a descriptor as is shown. */
 const MAX_DESCRIPTOR = 64 * 1024;
 const NEWLINE = 0x0a;
 
@@ -57,7 +58,7 @@ function descriptorView({ source, problems }: VmdkMetadata, { text, hostOffset }
   const length = end < 0 ? bytes.length : end;
   const fields: FieldView[] = [];
   let start = 0;
-  for (const line of text.split('\n', MAX_LINES)) {
+  for (const line of text.slice(0, MAX_DESCRIPTOR).split('\n', MAX_LINES)) {
     const newline = bytes.indexOf(NEWLINE, start);
     const next = newline < 0 || newline > length ? length : newline;
     const trimmed = line.trim();
@@ -97,13 +98,13 @@ function lineField(line: string, hostOffset: number, bytes: Uint8Array): FieldVi
   return bytesField(visible(name), hostOffset, bytes, { value: visible(value), meaning });
 }
 
-export function vmdkFacts(layer: Layer, metadata: VmdkMetadata): Fact[] {
+export function vmdkFacts(layer: Layer, { metadata, extents }: Extract<Layer['detail'], { format: 'vmdk' }>): Fact[] {
   const { descriptor, header, createType, parentFileNameHint } = metadata;
   const place = descriptor && ({ kind: 'host', hostOffset: descriptor.hostOffset } as const);
   return commonFacts(
     layer,
     header ? { size: { kind: 'host', hostOffset: header.field('capacity').offset, length: 8 } } : {},
-    metadata.grainSize,
+    grainSizeOf(metadata, extents),
   )
     .addWhen(parentFileNameHint !== null, 'backing file', parentFileNameHint ?? '', place)
     .addWhen(createType !== null, 'create type', createType ?? '', place)
