@@ -88,7 +88,7 @@ export default defineConfig(
   // The layers.
   layer({
     files: ['src/engine/**'],
-    ignores: ['src/engine/io/**', 'src/engine/sample/**', 'src/engine/exports/**'],
+    ignores: ['src/engine/io/**', 'src/engine/sample/**', 'src/engine/exports/**', 'src/engine/nbd/**'],
     refuse: [
       VSCODE,
       JSONRPC,
@@ -99,8 +99,8 @@ export default defineConfig(
     ],
   }),
   layer({
-    // Exports are for clients of other programs; they are reached over sockets.
-    files: ['src/engine/exports/**'],
+    // Exports are for clients of other programs, and those of others are read; they are reached over sockets.
+    files: ['src/engine/exports/**', 'src/engine/nbd/**'],
     refuse: [
       VSCODE,
       JSONRPC,

@@ -106,25 +106,25 @@ export class BlockCache {
   /** From now on reads see the change. Every `begin` has its `end`. */
   begin(change: Change): void {
     this.changes.add(change);
-    for (const fetch of new Set(this.fetches.values())) {
-      if (this.overlaps(fetch, change)) {
-        fetch.changes.push(change);
-      }
-    }
+    this.underWay(change).forEach((fetch) => fetch.changes.push(change));
     this.apply(change);
   }
 
   /** @param known whether the change happened; else nobody knows what the range holds, and it is fetched anew */
   end(change: Change, known: boolean): void {
     this.changes.delete(change);
-    if (!known || change.content === 'unknown') {
-      const failed = { ...change, content: 'unknown' } as const;
-      this.apply(failed);
-      for (const fetch of new Set(this.fetches.values())) {
-        if (this.overlaps(fetch, failed)) {
-          fetch.changes.push(failed);
-        }
-      }
+    const { content } = change;
+    if (!known || content === 'unknown') {
+      const unknown: Change = { ...change, content: 'unknown' };
+      this.apply(unknown);
+      this.underWay(unknown).forEach((fetch) => fetch.changes.push(unknown));
+      return;
+    }
+    // The bytes are the caller's again, who may put others into the same buffer.
+    const fetches = this.underWay(change).filter((fetch) => fetch.changes.includes(change));
+    if (fetches.length > 0 && content) {
+      const kept: Change = { ...change, content: new Uint8Array(content) };
+      fetches.forEach((fetch) => fetch.changes.splice(fetch.changes.indexOf(change), 1, kept));
     }
   }
 
@@ -240,7 +240,7 @@ export class BlockCache {
     }
     for (let start = 0; start < bytes.length; start += this.blockSize) {
       // A copy of its own: a view would keep the whole fetch in memory for one of its blocks.
-      this.blocks.set(first + start / this.blockSize, bytes.slice(start, start + this.blockSize));
+      this.blocks.set(first + start / this.blockSize, new Uint8Array(bytes.subarray(start, start + this.blockSize)));
     }
     // To these blocks alone: the others have them, and perhaps later ones.
     const end = first + Math.ceil(bytes.length / this.blockSize);
@@ -281,6 +281,11 @@ export class BlockCache {
         block.set(content.subarray(changedFrom - offset, changedTo - offset), changedFrom - start);
       }
     }
+  }
+
+  /** The fetches of blocks that a change is about. */
+  private underWay(change: Change): readonly Fetch[] {
+    return [...new Set(this.fetches.values())].filter((fetch) => this.overlaps(fetch, change));
   }
 
   private overlaps({ first, count }: Pick<Fetch, 'first' | 'count'>, { offset, length }: Change): boolean {
