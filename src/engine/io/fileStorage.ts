@@ -22,6 +22,8 @@ export interface FileStorageOptions {
   readonly create?: 'missing' | 'new' | 'truncate' | undefined;
   /** How messages call it; the path when left out. */
   readonly name?: string | undefined;
+  /** False: flushing does nothing (QEMU's `cache=unsafe`), for a file that is worth nothing before it is complete. */
+  readonly durable?: boolean | undefined;
 }
 
 /**
@@ -30,16 +32,18 @@ export interface FileStorageOptions {
  */
 export class FileStorage extends FileSource implements Storage {
   readonly writable: boolean;
+  private readonly durable: boolean;
   private readonly regular: boolean;
 
-  private constructor(path: string, name: string, fd: number, writable: boolean) {
+  private constructor(path: string, name: string, fd: number, writable: boolean, durable: boolean) {
     super(path, name, fd);
     this.writable = writable;
+    this.durable = durable;
     this.regular = fs.fstatSync(fd).isFile();
   }
 
   /** @throws EngineError `file.notFound`, `file.notAccessible`, `file.notRegular`, `file.io` */
-  static openFile(path: string, { writable, create, name = path }: FileStorageOptions): FileStorage {
+  static openFile(path: string, { writable, create, name = path, durable = true }: FileStorageOptions): FileStorage {
     const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_TRUNC } = fs.constants;
     const nonBlocking = (fs.constants as { readonly O_NONBLOCK?: number }).O_NONBLOCK ?? 0;
     const creating = { missing: O_CREAT, new: O_CREAT | O_EXCL, truncate: O_CREAT | O_TRUNC };
@@ -51,7 +55,7 @@ export class FileStorage extends FileSource implements Storage {
       throw fileError(name, 'Opening', cause);
     }
     try {
-      return new FileStorage(path, name, fd, writable);
+      return new FileStorage(path, name, fd, writable, durable);
     } catch (error) {
       fs.closeSync(fd);
       throw error;
@@ -62,8 +66,8 @@ export class FileStorage extends FileSource implements Storage {
    * Opens an open file once more.
    * @throws EngineError as `openFile`; `file.notFound` when another file has its name meanwhile
    */
-  static reopen(file: FileSource, { writable }: { readonly writable: boolean }): FileStorage {
-    const opened = FileStorage.openFile(file.path, { writable, name: file.name });
+  static reopen(file: FileSource, options: Pick<FileStorageOptions, 'writable' | 'durable'>): FileStorage {
+    const opened = FileStorage.openFile(file.path, { ...options, name: file.name });
     const { device, inode } = opened.identity;
     if (device !== file.identity.device || inode !== file.identity.inode) {
       opened.close();
@@ -134,6 +138,9 @@ export class FileStorage extends FileSource implements Storage {
   }
 
   flush(): Promise<void> {
+    if (!this.durable) {
+      return Promise.resolve();
+    }
     return new Promise((resolve, reject) => {
       fs.fdatasync(this.fd, (cause) => {
         if (cause) {

@@ -51,6 +51,8 @@ export interface OpenImageOptions {
   /** Told of what happens to the active layer: its persistent bitmaps. */
   readonly hooks?: Qcow2Hooks | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** False: nothing of what is written is flushed (QEMU's `cache=unsafe`), for an image that is worth nothing before it is complete. */
+  readonly durable?: boolean | undefined;
 }
 
 /** An image that somebody uses. */
@@ -170,7 +172,7 @@ export class BlockGraph {
   }
 
   private async addLayer(found: Layer, key: string, backing: GraphNode | null, options: OpenImageOptions): Promise<GraphNode> {
-    const { readOnly, view = ACTIVE_VIEW, forceShare = false, passphraseOf, hooks, signal } = options;
+    const { readOnly, view = ACTIVE_VIEW, forceShare = false, passphraseOf, hooks, signal, durable } = options;
     const cipher = await cipherOf(found, passphraseOf, signal);
     let locks: readonly ImageLock[] = [];
     let layer = found;
@@ -184,7 +186,7 @@ export class BlockGraph {
       }
       image = this.reader(layer, backing, cipher, key === keyOf(layer, ACTIVE_VIEW) ? ACTIVE_VIEW : view);
     } else {
-      const written = openForWriting(layer, (wanted) => acquireLocks(wanted));
+      const written = openForWriting(layer, (wanted) => acquireLocks(wanted), durable);
       locks = written.locks;
       try {
         image = await this.writer(layer, written.storages, backing, cipher, hooks);
@@ -376,14 +378,14 @@ interface OpenedForWriting {
 }
 
 /** Opens the files of an image anew, to write them, and locks them. */
-function openForWriting(layer: Layer, lock: (wanted: readonly ImageLock[]) => void): OpenedForWriting {
+function openForWriting(layer: Layer, lock: (wanted: readonly ImageLock[]) => void, durable = true): OpenedForWriting {
   const storages: Storage[] = [];
   try {
     for (const file of filesOf(layer)) {
       if (!(file instanceof FileSource)) {
         throw readOnlyImage(layer.filename);
       }
-      storages.push(FileStorage.reopen(file, { writable: true }));
+      storages.push(FileStorage.reopen(file, { writable: true, durable }));
     }
     const locks = readerLocks(withFiles(layer, storages)).map(({ file, role }) => ({ file, role: writerRole(role) }));
     lock(locks);

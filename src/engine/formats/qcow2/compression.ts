@@ -34,6 +34,42 @@ export function decompressCluster(compression: Compression, input: Uint8Array, c
   }
 }
 
+/**
+ * The same, off the thread. What is unusual about a stream (it goes on past the cluster, comes in several frames, is broken) is decided
+ * by `decompressCluster`.
+ */
+export function decompressClusterLater(compression: Compression, input: Uint8Array, clusterSize: number): Promise<Uint8Array | null> {
+  return new Promise((resolve, reject) => {
+    const finish = (error: Error | null, output?: Uint8Array) => {
+      try {
+        const whole = error === null && output?.length === clusterSize;
+        resolve(whole ? output : decompressCluster(compression, input, clusterSize));
+      } catch (cause) {
+        reject(cause instanceof Error ? cause : new Error(String(cause)));
+      }
+    };
+    const { zstdDecompress } = zlib as Partial<typeof zlib>;
+    const frame = compression === 'zstd' ? zstdFrame(input) : null;
+    if (compression === 'zlib') {
+      zlib.inflateRaw(
+        input,
+        {
+          windowBits: WINDOW_BITS,
+          chunkSize: Math.max(clusterSize, zlib.constants.Z_MIN_CHUNK) + 1,
+          maxOutputLength: clusterSize + SLACK,
+          finishFlush: zlib.constants.Z_SYNC_FLUSH,
+        },
+        finish,
+      );
+    } else if (frame && zstdDecompress) {
+      const bounded = boundedWindow(input.subarray(0, frame.length), frame.windowByte);
+      zstdDecompress(bounded, { chunkSize: Math.max(clusterSize, zlib.constants.Z_MIN_CHUNK), maxOutputLength: clusterSize }, finish);
+    } else {
+      finish(null);
+    }
+  });
+}
+
 function inflate(input: Uint8Array, clusterSize: number): Uint8Array | null {
   const output = inflateAtMost(input, clusterSize);
   if (output instanceof Uint8Array) {

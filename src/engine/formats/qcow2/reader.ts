@@ -29,11 +29,16 @@ function decompress(metadata: Qcow2Metadata, { hostOffset, length, guestOffset }
   // Past the end of the file there are zeroes, as for QEMU; a stream that needs them is broken anyway.
   const bytes = decompressCluster(compressionType, readPadded(source, hostOffset, length), clusterSize);
   if (!bytes) {
-    throw new EngineError(
-      'data.undecodable',
-      `${source.name}: compressed cluster at offset ${hostOffset}: it does not decompress to the cluster of guest offset ${guestOffset}.`,
-      { file: source.name, structure: 'compressed cluster', hostOffset },
-    );
+    throw undecodableCluster(source.name, { hostOffset, length, guestOffset });
   }
   return bytes;
+}
+
+/** The error for a compressed cluster that does not decompress. */
+export function undecodableCluster(file: string, { hostOffset, guestOffset }: CompressedDescriptor): EngineError {
+  return new EngineError(
+    'data.undecodable',
+    `${file}: compressed cluster at offset ${hostOffset}: it does not decompress to the cluster of guest offset ${guestOffset}.`,
+    { file, structure: 'compressed cluster', hostOffset },
+  );
 }

@@ -1,0 +1,269 @@
+import { isPromise, type Awaitable } from '../../awaitable';
+import type { BlockNode } from '../../block/blockNode';
+import { EngineError } from '../../errors';
+import { Qcow2Node } from '../../formats/qcow2/write/qcow2Node';
+import { SECTOR_SIZE } from '../../formats/raw/size';
+import { Pace, type PaceOptions } from '../../pace';
+import type { CopySource } from './copySource';
+import { isZero, zeroRuns } from './zeroRuns';
+
+export interface CopyDiskOptions extends PaceOptions {
+  /** Zeroes in data of at least this many bytes are not written; 0 writes everything out. */
+  readonly sparseBytes: number;
+  readonly compressed: boolean;
+  /** What is not written reads as zero. */
+  readonly targetIsZero: boolean;
+  /** Of this many bytes the target has a backing file with what the source leaves to its own; null without one. */
+  readonly targetBackingSize: number | null;
+  /** What cannot be read becomes zeroes, and is told; null ends with the error. */
+  readonly onUnreadable: ((offset: number, error: EngineError) => void) | null;
+}
+
+/** Bytes that are copied at a time; at least a cluster. */
+const CHUNK = 1024 * 1024;
+/** Chunks that are being decompressed at the same time. */
+const AHEAD = 6;
+/** Holes in raw files are made of these. */
+const RAW_UNIT = 4096;
+
+/** Data on its way. */
+interface Chunk {
+  readonly offset: number;
+  readonly bytes: Buffer;
+  /** When the bytes have to be waited for. */
+  readonly ready: Promise<void> | null;
+}
+
+/**
+ * Copies a disk into an image that is at least as long. Progress counts guest bytes.
+ * @throws EngineError `cancelled`, or what reading and writing throws, saying where
+ */
+export async function copyDisk(source: CopySource, target: BlockNode, options: CopyDiskOptions): Promise<void> {
+  await new DiskCopy(source, target, options).run();
+}
+
+class DiskCopy {
+  private readonly source: CopySource;
+  private readonly target: BlockNode;
+  private readonly options: CopyDiskOptions;
+  private readonly pace: Pace;
+  /** What chunks begin and end at, where there is no backing file to leave the rest to. */
+  private readonly align: number;
+  private readonly unit: number;
+  private readonly chunkBytes: number;
+  private readonly spare: Buffer[] = [];
+
+  constructor(source: CopySource, target: BlockNode, options: CopyDiskOptions) {
+    const { sparseBytes, compressed, targetBackingSize } = options;
+    this.source = source;
+    this.target = target;
+    this.options = options;
+    this.pace = new Pace(options);
+    const cluster = target.clusterSize ?? 1;
+    this.align = compressed || targetBackingSize === null ? cluster : 1;
+    // A cluster that is not all zeroes is written whole: it gets its place anyway.
+    const clusterUnit = target instanceof Qcow2Node ? target.codec.unitBytes : (target.clusterSize ?? RAW_UNIT);
+    const wanted = sparseBytes > 0 ? 2 ** Math.floor(Math.log2(sparseBytes)) : SECTOR_SIZE;
+    this.unit = this.align === 1 ? wanted : Math.max(wanted, target.clusterSize === null ? SECTOR_SIZE : clusterUnit);
+    this.chunkBytes = Math.max(CHUNK, cluster);
+  }
+
+  async run(): Promise<void> {
+    const { source, pace } = this;
+    const { size } = source;
+    const queue: Chunk[] = [];
+    for (let at = 0; at < size;) {
+      if (pace.due()) {
+        await pace.turn(at, size);
+      }
+      const stretch = this.extent(at, size - at);
+      const zeroes = stretch.kind === 'zero' && this.options.sparseBytes > 0;
+      if (stretch.kind === 'below') {
+        at += stretch.length;
+        continue;
+      }
+      if (zeroes) {
+        const done = this.writeZeroes(at, stretch.length);
+        if (isPromise(done)) {
+          await done;
+        }
+        at += stretch.length;
+        continue;
+      }
+      const chunk = this.read(at);
+      at = chunk.offset + chunk.bytes.length;
+      if (chunk.ready === null && queue.length === 0) {
+        const done = this.write(chunk);
+        if (isPromise(done)) {
+          await done;
+        }
+        continue;
+      }
+      chunk.ready?.catch(() => undefined);
+      queue.push(chunk);
+      if (queue.length >= AHEAD) {
+        await this.finish(queue.shift()!);
+      }
+    }
+    for (const chunk of queue) {
+      await this.finish(chunk);
+    }
+    this.pace.throwIfCancelled();
+    this.options.onProgress?.(size, size);
+  }
+
+  private async finish(chunk: Chunk): Promise<void> {
+    try {
+      await chunk.ready;
+    } catch (error) {
+      this.salvage(chunk, error);
+    }
+    await this.write(chunk);
+  }
+
+  private extent(offset: number, length: number): ReturnType<CopySource['extent']> {
+    try {
+      return this.source.extent(offset, length);
+    } catch (error) {
+      if (this.options.onUnreadable === null) {
+        throw failed(`error while reading block status at offset ${offset}`, error);
+      }
+      // Reading it says what is wrong.
+      return { kind: 'data', length: Math.min(length, SECTOR_SIZE), compressed: false };
+    }
+  }
+
+  /** Reads data from `offset` on as far as one chunk goes. */
+  private read(offset: number): Chunk {
+    const { size } = this.source;
+    const { align, chunkBytes } = this;
+    const start = Math.floor(offset / align) * align;
+    const most = Math.min(size, (Math.floor(start / chunkBytes) + 1) * chunkBytes);
+    let end = offset;
+    let compressed = false;
+    while (end < most) {
+      const extent = this.extent(end, most - end);
+      const wanted = extent.kind === 'data' || (extent.kind === 'zero' && this.options.sparseBytes === 0);
+      if (!wanted) {
+        break;
+      }
+      compressed ||= extent.compressed;
+      end += extent.length;
+    }
+    end = Math.min(most, Math.ceil(end / align) * align);
+    const buffer = this.spare.pop() ?? Buffer.allocUnsafeSlow(chunkBytes);
+    const bytes = end - start === buffer.length ? buffer : buffer.subarray(0, end - start);
+    let ready: Awaitable<void> = undefined;
+    try {
+      ready = this.source.read(start, bytes, compressed);
+    } catch (error) {
+      this.salvage({ offset: start, bytes, ready: null }, error);
+    }
+    return { offset: start, bytes, ready: isPromise(ready) ? ready : null };
+  }
+
+  /** Reads a chunk that cannot be read as a whole sector by sector. */
+  private salvage({ offset, bytes }: Chunk, error: unknown): void {
+    const { onUnreadable } = this.options;
+    if (onUnreadable === null || !(error instanceof EngineError)) {
+      throw failed(`error while reading at byte ${offset}`, error);
+    }
+    for (let done = 0; done < bytes.length; done += SECTOR_SIZE) {
+      const sector = bytes.subarray(done, done + SECTOR_SIZE);
+      try {
+        void this.source.read(offset + done, sector, false);
+      } catch (problem) {
+        if (!(problem instanceof EngineError)) {
+          throw problem;
+        }
+        onUnreadable(offset + done, problem);
+        sector.fill(0);
+      }
+    }
+  }
+
+  private write(chunk: Chunk): Awaitable<void> {
+    const done = this.options.compressed ? this.writeCompressed(chunk) : this.writeRuns(chunk);
+    if (isPromise(done)) {
+      return done.then(() => this.giveBack(chunk));
+    }
+    this.giveBack(chunk);
+  }
+
+  private giveBack({ bytes }: Chunk): void {
+    if (bytes.length === this.chunkBytes) {
+      this.spare.push(bytes);
+    }
+  }
+
+  private writeRuns({ offset, bytes }: Chunk): Awaitable<void> {
+    const { sparseBytes } = this.options;
+    if (sparseBytes === 0) {
+      return this.put(offset, bytes);
+    }
+    const waiting: Promise<void>[] = [];
+    for (const { start, end, zero } of zeroRuns(bytes, this.unit, sparseBytes)) {
+      const done = zero
+        ? this.writeZeroes(offset + start, end - start)
+        : this.put(offset + start, end - start === bytes.length ? bytes : bytes.subarray(start, end));
+      if (isPromise(done)) {
+        waiting.push(done);
+      }
+    }
+    return waiting.length === 0 ? undefined : Promise.all(waiting).then(() => undefined);
+  }
+
+  private async writeCompressed({ offset, bytes }: Chunk): Promise<void> {
+    const { target } = this;
+    if (!(target instanceof Qcow2Node)) {
+      throw new RangeError('only qcow2 has compressed clusters');
+    }
+    for (let done = 0; done < bytes.length; done += target.clusterSize) {
+      const cluster = bytes.subarray(done, done + target.clusterSize);
+      try {
+        if (this.options.sparseBytes > 0 && isZero(cluster)) {
+          await this.writeZeroes(offset + done, cluster.length);
+        } else {
+          await target.writeCompressed(offset + done, cluster);
+        }
+      } catch (error) {
+        throw failed(`error while writing at byte ${offset + done}`, error);
+      }
+    }
+  }
+
+  private put(offset: number, bytes: Uint8Array): Awaitable<void> {
+    return this.saying(offset, () => this.target.write(offset, bytes));
+  }
+
+  private writeZeroes(offset: number, length: number): Awaitable<void> {
+    const { targetIsZero, targetBackingSize } = this.options;
+    if (targetIsZero && targetBackingSize === null) {
+      return;
+    }
+    // What lies past the end of the backing file reads as zero anyway.
+    const end = Math.min(offset + length, targetIsZero && targetBackingSize !== null ? targetBackingSize : Infinity);
+    if (end > offset) {
+      return this.saying(offset, () => this.target.writeZeroes(offset, end - offset, { mayUnmap: this.options.sparseBytes > 0 }));
+    }
+  }
+
+  private saying(offset: number, write: () => Awaitable<void>): Awaitable<void> {
+    const say = (error: unknown) => {
+      throw failed(`error while writing at byte ${offset}`, error);
+    };
+    try {
+      const done = write();
+      return isPromise(done) ? done.catch(say) : done;
+    } catch (error) {
+      return say(error);
+    }
+  }
+}
+
+/** The same error, saying where the copy came to. */
+function failed(what: string, error: unknown): unknown {
+  return error instanceof EngineError && error.code !== 'cancelled'
+    ? new EngineError(error.code, `${what}: ${error.message}`, error.place, error)
+    : error;
+}

@@ -1,0 +1,188 @@
+import { isPromise, type Awaitable } from '../../awaitable';
+import type { Layer, OpenedChain } from '../../block/layer';
+import { openReader, type ChainExtent, type ChainReader } from '../../block/node';
+import { dataSource } from '../../block/status';
+import type { ClusterCipher } from '../../formats/qcow2/crypto/clusterCipher';
+import type { CompressedDescriptor } from '../../formats/extent';
+import { decompressClusterLater, type Compression } from '../../formats/qcow2/compression';
+import { undecodableCluster } from '../../formats/qcow2/reader';
+import { SECTOR_SIZE } from '../../formats/raw/size';
+import type { ByteSource } from '../../io/source';
+import { readPadded } from '../../io/source';
+import type { LayerView } from '../../../protocol/place';
+
+/** A disk, or a part of one made of several, that is copied from. */
+export interface CopyInput {
+  readonly chain: OpenedChain;
+  readonly ciphers: ReadonlyMap<Layer, ClusterCipher>;
+  readonly view: LayerView | undefined;
+}
+
+/** What is to be done with a stretch. */
+export interface CopyExtent {
+  /** `below`: the first image leaves it to its backing file; said only where that is asked for. */
+  readonly kind: 'data' | 'zero' | 'below';
+  /** Bytes, at least 1. */
+  readonly length: number;
+  /** Reading it means decompressing. */
+  readonly compressed: boolean;
+}
+
+/** Bytes of tables that are kept for an input. */
+const CACHE = 32 * 1024 * 1024;
+
+interface Input {
+  readonly start: number;
+  readonly end: number;
+  readonly reader: ChainReader;
+  readonly chain: OpenedChain;
+  /** Size of what the first image is built on; null without. */
+  readonly backingSize: number | null;
+  /** By depth, what the data of a layer lies in; null where it is not one file with holes. */
+  readonly sparse: readonly (ByteSource | null)[];
+}
+
+/** The guest bytes of one chain, or of several one after the other. */
+export class CopySource {
+  /** Bytes; a multiple of 512. */
+  readonly size: number;
+  /** Size of the backing file of the only input; null without one. */
+  readonly backingSize: number | null;
+  private readonly inputs: readonly Input[];
+  /** Leave to the target's backing file what the first image leaves to its own. */
+  private readonly overlay: boolean;
+  private current: Input;
+
+  /** @throws EngineError as `openReader` */
+  constructor(inputs: readonly CopyInput[], overlay: boolean) {
+    let start = 0;
+    this.inputs = inputs.map(({ chain, ciphers, view }): Input => {
+      const reader = openReader(chain, { view, ciphers, cacheBytes: CACHE });
+      const size = Math.ceil(reader.size / SECTOR_SIZE) * SECTOR_SIZE;
+      const sparse = chain.layers.map((layer) => {
+        const source = layer.detail.format === 'raw' ? null : dataSource(layer);
+        return source && source.allocatedBytes < source.size ? source : null;
+      });
+      const backingSize = chain.layers[1]?.virtualSize ?? null;
+      const input = { start, end: start + size, reader, chain, backingSize, sparse };
+      start += size;
+      return input;
+    });
+    this.size = start;
+    this.overlay = overlay;
+    this.current = this.inputs[0]!;
+    this.backingSize = this.current.backingSize;
+  }
+
+  /** What the bytes from `offset` on are; at most `length` bytes. @throws EngineError as `ChainReader.blockStatus` */
+  extent(offset: number, length: number): CopyExtent {
+    const input = this.inputAt(offset);
+    const within = offset - input.start;
+    if (within >= input.reader.size) {
+      return { kind: 'zero', length: input.end - offset, compressed: false };
+    }
+    const extent = input.reader.blockStatus(within, Math.min(length, input.reader.size - within));
+    const { class: kind } = extent;
+    if (this.overlay && extent.depth !== 0) {
+      const { backingSize } = input;
+      const beyond = extent.depth === null && (backingSize === null || within >= backingSize);
+      const reach = extent.depth === null && backingSize !== null && within < backingSize ? backingSize - within : Infinity;
+      return { kind: beyond ? 'zero' : 'below', length: Math.min(extent.length, reach), compressed: false };
+    }
+    if (kind === 'zero' || kind === 'unallocated') {
+      return { kind: 'zero', length: extent.length, compressed: false };
+    }
+    const file = extent.depth === null || extent.compressed ? null : input.sparse[extent.depth];
+    if (file && extent.hostOffset !== null) {
+      // Preallocated clusters that were never written are holes of the file.
+      if (extent.hostOffset >= file.size) {
+        return { kind: 'zero', length: extent.length, compressed: false };
+      }
+      const hole = file.extentAt(extent.hostOffset);
+      const part = Math.min(extent.length, hole.length);
+      return { kind: hole.data ? 'data' : 'zero', length: part, compressed: false };
+    }
+    return { kind: 'data', length: extent.length, compressed: extent.compressed !== null };
+  }
+
+  /**
+   * Fills `target`. With compressed data in it that is decoded off the thread; the file is read before this returns.
+   * @throws EngineError as `ChainReader.read`
+   */
+  read(offset: number, target: Uint8Array, compressed: boolean): Awaitable<void> {
+    const waiting: Promise<void>[] = [];
+    for (let done = 0; done < target.length;) {
+      const input = this.inputAt(offset + done);
+      const part = target.subarray(done, Math.min(target.length, done + input.end - offset - done));
+      const result = this.readInput(input, offset + done - input.start, part, compressed);
+      if (isPromise(result)) {
+        waiting.push(result);
+      }
+      done += part.length;
+    }
+    return all(waiting);
+  }
+
+  private readInput(input: Input, offset: number, target: Uint8Array, compressed: boolean): Awaitable<void> {
+    const there = Math.max(0, Math.min(target.length, input.reader.size - offset));
+    target.fill(0, there);
+    if (!compressed) {
+      input.reader.read(offset, target.subarray(0, there));
+      return;
+    }
+    const waiting: Promise<void>[] = [];
+    for (let done = 0; done < there;) {
+      const extent = input.reader.blockStatus(offset + done, there - done);
+      const part = target.subarray(done, done + extent.length);
+      const stored = storedCluster(input, extent);
+      if (stored) {
+        waiting.push(decode(stored, part, offset + done - stored.descriptor.guestOffset));
+      } else {
+        input.reader.read(offset + done, part);
+      }
+      done += extent.length;
+    }
+    return all(waiting);
+  }
+
+  private inputAt(offset: number): Input {
+    const { current } = this;
+    if (offset >= current.start && offset < current.end) {
+      return current;
+    }
+    this.current = this.inputs.find(({ start, end }) => offset >= start && offset < end) ?? current;
+    return this.current;
+  }
+}
+
+function all(waiting: readonly Promise<void>[]): Awaitable<void> {
+  return waiting.length === 0 ? undefined : Promise.all(waiting).then(() => undefined);
+}
+
+/** A compressed cluster as it lies in its file. */
+interface StoredCluster {
+  readonly bytes: Uint8Array;
+  readonly descriptor: CompressedDescriptor;
+  readonly compression: Compression;
+  readonly clusterSize: number;
+  readonly file: string;
+}
+
+function storedCluster({ chain }: Input, { depth, compressed }: ChainExtent): StoredCluster | null {
+  const layer = depth === null ? null : chain.layers[depth];
+  if (!compressed || layer?.detail.format !== 'qcow2') {
+    return null;
+  }
+  const { source, compressionType, clusterSize } = layer.detail.metadata;
+  const bytes = readPadded(source, compressed.hostOffset, compressed.length);
+  return { bytes, descriptor: compressed, compression: compressionType, clusterSize, file: source.name };
+}
+
+async function decode(stored: StoredCluster, target: Uint8Array, within: number): Promise<void> {
+  const { bytes, descriptor, compression, clusterSize, file } = stored;
+  const cluster = await decompressClusterLater(compression, bytes, clusterSize);
+  if (!cluster) {
+    throw undecodableCluster(file, descriptor);
+  }
+  target.set(cluster.subarray(within, within + target.length));
+}
