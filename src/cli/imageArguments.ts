@@ -15,6 +15,8 @@ export interface ImageArgument {
   /** Null: probe. */
   readonly format: InfoFormat | null;
   readonly forceShare: boolean;
+  /** ID of the secret that opens it, where it is encrypted. */
+  readonly keySecret?: string | undefined;
 }
 
 export interface ImageArgumentOptions {
@@ -209,7 +211,8 @@ function fromOptions(argument: string, flat: FlatOptions, options: ImageArgument
     Object.keys(named).length === 0
       ? fileName
       : `json:${compactJson({ ...named, driver: format ?? 'qcow2', file: { driver: 'file', filename: fileName } })}`;
-  return { argument, fileName, filename, format, forceShare };
+  const keySecret = own.get('encrypt.key-secret');
+  return { argument, fileName, filename, format, forceShare, ...(keySecret === undefined ? {} : { keySecret: String(keySecret) }) };
 }
 
 function fileOf(file: FlatOptions): string {

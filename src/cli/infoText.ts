@@ -9,7 +9,7 @@ export function infoText(info: ImageInfo): string {
     `image: ${info.filename}`,
     `file format: ${info.format}`,
     `virtual size: ${formatSize(info.virtualSize)} (${info.virtualSize} bytes)`,
-    `disk size: ${formatSize(info.actualSize)}`,
+    `disk size: ${info.actualSize === undefined ? 'unavailable' : formatSize(info.actualSize)}`,
   ];
   if (info.encrypted) {
     lines.push('encrypted: yes');
@@ -37,7 +37,8 @@ export function infoText(info: ImageInfo): string {
   return `${lines.join('\n')}\n`;
 }
 
-function snapshotTable(snapshots: readonly SnapshotInfo[]): string[] {
+/** The lines of `Snapshot list:`. */
+export function snapshotTable(snapshots: readonly SnapshotInfo[]): string[] {
   return [
     snapshotRow('ID', 'TAG', 'VM SIZE', 'DATE', 'VM CLOCK', 'ICOUNT'),
     ...snapshots.map(({ id, name, vmStateSize, dateSec, vmClockSec, vmClockNsec, icount }) =>

@@ -11,6 +11,11 @@ import { OutputStream } from './streams';
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   create: async () => (await import('./commands/create')).create,
   info: async () => (await import('./commands/info')).info,
+  snapshot: async () => (await import('./commands/snapshot')).snapshot,
+  bitmap: async () => (await import('./commands/bitmap')).bitmap,
+  amend: async () => (await import('./commands/amend')).amend,
+  resize: async () => (await import('./commands/resize')).resize,
+  measure: async () => (await import('./commands/measure')).measure,
   check: async () => (await import('./commands/check')).check,
   compare: async () => (await import('./commands/compare')).compare,
   map: async () => (await import('./commands/map')).map,

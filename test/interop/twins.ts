@@ -24,10 +24,12 @@ export async function twinFolders(name: string): Promise<Twins> {
     theirs,
     ours,
     both: async (work) => {
-      await work(theirs);
-      await work(ours);
+      await Promise.all([work(theirs), work(ours)]);
     },
-    run: async (args) => ({ theirs: await qemuImg(args, { cwd: theirs }), ours: await chainscope(args, { cwd: ours }) }),
+    run: async (args) => {
+      const [left, right] = await Promise.all([qemuImg(args, { cwd: theirs }), chainscope(args, { cwd: ours })]);
+      return { theirs: left, ours: right };
+    },
     dispose: () => folder.dispose(),
   };
 }

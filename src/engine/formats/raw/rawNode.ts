@@ -57,6 +57,10 @@ export class RawNode implements BlockNode {
     );
   }
 
+  willRead(guestOffset: number, length: number): void {
+    this.storage.willRead?.(guestOffset, length);
+  }
+
   write(guestOffset: number, bytes: Uint8Array, options: WriteOptions = {}): Awaitable<void> {
     this.requireInside(guestOffset, bytes.length);
     this.requireWritable();
@@ -102,7 +106,7 @@ export class RawNode implements BlockNode {
   async resize(size: number, preallocation: Preallocation = 'off'): Promise<void> {
     this.requireWritable();
     if (preallocation === 'metadata') {
-      throw unsupportedRequest(`Unsupported preallocation mode 'metadata'`);
+      throw unsupportedRequest('Unsupported preallocation mode: metadata');
     }
     if (!(Number.isSafeInteger(size) && size >= 0)) {
       throw invalidRequest('Invalid image size specified');

@@ -1,4 +1,4 @@
-import { invalidRequest } from '../../../errors';
+import { EngineError, invalidRequest } from '../../../errors';
 import type { Storage } from '../../../io/storage';
 import type { PaceOptions } from '../../../pace';
 import { AUTOCLEAR, COMPATIBLE, EXTENSION } from '../structures';
@@ -43,11 +43,15 @@ export async function amendQcow2(storage: Storage, options: Qcow2AmendOptions, r
   if (options.encrypt && metadata.cryptMethod === 0) {
     throw invalidRequest("Can't amend encryption options - encryption not present");
   }
-  if (options.backing_file !== undefined && options.backing_file !== (metadata.backingFile?.name ?? '')) {
-    throw invalidRequest("Cannot amend the backing file\nYou can use 'qemu-img rebase' instead.");
-  }
-  if (options.backing_file === '') {
-    throw invalidRequest("Cannot amend the backing file\nYou can use 'qemu-img rebase' instead.");
+  const { backing_file: backingFile, backing_fmt: backingFormat } = options;
+  if (backingFile !== undefined || backingFormat !== undefined) {
+    // Only to say again what is so.
+    if (backingFile !== metadata.backingFile?.name || backingFormat !== (metadata.backingFormat ?? '')) {
+      throw new EngineError('request.invalid', 'Cannot amend the backing file', {
+        file: storage.name,
+        remedy: "You can use 'qemu-img rebase' instead.",
+      });
+    }
   }
   if (options.data_file_raw === true && !metadata.rawDataFile) {
     throw invalidRequest('data-file-raw cannot be set on existing images');
@@ -80,9 +84,9 @@ export async function amendQcow2(storage: Storage, options: Qcow2AmendOptions, r
 }
 
 async function amendHeader(image: QuietImage, options: Qcow2AmendOptions): Promise<void> {
-  const { lazy_refcounts: lazy, data_file: dataFile, data_file_raw: raw, backing_fmt: backingFormat } = options;
+  const { lazy_refcounts: lazy, data_file: dataFile, data_file_raw: raw } = options;
   const encoder = new TextEncoder();
-  if (lazy === undefined && dataFile === undefined && raw === undefined && backingFormat === undefined) {
+  if (lazy === undefined && dataFile === undefined && raw === undefined) {
     return;
   }
   await image.changeHeader((contents) => {
@@ -98,9 +102,6 @@ async function amendHeader(image: QuietImage, options: Qcow2AmendOptions): Promi
     if (dataFile !== undefined) {
       // Without a name the file has to be given whenever the image is opened.
       next = withExtension(next, EXTENSION.dataFile, dataFile === '' ? null : encoder.encode(dataFile));
-    }
-    if (backingFormat !== undefined && contents.backingName) {
-      next = withExtension(next, EXTENSION.backingFormat, backingFormat === '' ? null : encoder.encode(backingFormat));
     }
     return next;
   });

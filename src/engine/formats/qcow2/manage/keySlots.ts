@@ -20,6 +20,8 @@ export interface KeySlotChange {
   readonly keyslot?: number | undefined;
   /** Milliseconds. */
   readonly iterTime?: number | undefined;
+  /** Also where a passphrase, or all data, is lost. */
+  readonly force?: boolean | undefined;
 }
 
 const LEAST_ITERATIONS = 1000;
@@ -39,7 +41,7 @@ export async function amendKeySlots(
 ): Promise<void> {
   const luks = readLuksHeader(image.storage, luksHeaderOffset(image.metadata));
   if (change.keyslot !== undefined && !luks.slots[change.keyslot]) {
-    throw invalidRequest(`Invalid keyslot ${change.keyslot} (must be between 0 and ${luks.slots.length - 1})`);
+    throw invalidRequest(`Invalid keyslot ${change.keyslot} specified, must be between 0 and ${luks.slots.length - 1}`);
   }
   switch (change.state) {
     case 'active':
@@ -54,7 +56,7 @@ export async function amendKeySlots(
 async function addKey(
   image: QuietImage,
   luks: LuksHeader,
-  { newSecret, oldSecret, keyslot, iterTime = DEFAULT_ITER_TIME }: KeySlotChange,
+  { newSecret, oldSecret, keyslot, iterTime = DEFAULT_ITER_TIME, force = false }: KeySlotChange,
   passphrase: Uint8Array | null,
   signal?: AbortSignal,
 ): Promise<void> {
@@ -71,8 +73,8 @@ async function addKey(
   if (!slot) {
     throw invalidRequest("Can't add a keyslot - all keyslots are in use");
   }
-  if (slot.active) {
-    throw invalidRequest(`Can't update keyslot ${slot.index} - keyslot already active`);
+  if (slot.active && !force) {
+    throw invalidRequest(`Refusing to overwrite active keyslot ${slot.index} - please erase it first`);
   }
   const { masterKey } = await unlockLuks(luks, passphrase, signal);
   const iterations = Math.min(2 ** 31 - 1, Math.max(LEAST_ITERATIONS, Math.round((iterationsPerSecond(luks.hash) * iterTime) / 1000)));
@@ -86,7 +88,7 @@ async function addKey(
 async function eraseKeys(
   image: QuietImage,
   luks: LuksHeader,
-  { newSecret, oldSecret, keyslot, iterTime }: KeySlotChange,
+  { newSecret, oldSecret, keyslot, iterTime, force = false }: KeySlotChange,
   signal?: AbortSignal,
 ): Promise<void> {
   if (newSecret) {
@@ -98,26 +100,30 @@ async function eraseKeys(
   if (!oldSecret && keyslot === undefined) {
     throw invalidRequest('To erase keyslot(s), either explicit keyslot index or the password currently contained in them must be given');
   }
+  const one = keyslot === undefined ? null : luks.slots[keyslot];
+  if (one && !one.active) {
+    throw invalidRequest(`Given keyslot ${one.index} is already erased (inactive) `);
+  }
   const erased: LuksKeySlot[] = [];
-  for (const slot of luks.slots) {
-    const chosen = keyslot === undefined || keyslot === slot.index;
-    if (slot.active && chosen && (!oldSecret || (await openSlot(luks, slot, oldSecret, signal)))) {
+  for (const slot of one ? [one] : luks.slots) {
+    if (slot.active && (!oldSecret || (await openSlot(luks, slot, oldSecret, signal)))) {
       erased.push(slot);
     }
   }
   if (erased.length === 0) {
     throw invalidRequest(
-      keyslot !== undefined && oldSecret
-        ? `This keyslot ${keyslot} doesn't contain the password that was given`
-        : keyslot === undefined
-          ? 'No keyslots match given (old) password for erase operation'
-          : `Can't erase keyslot ${keyslot} - keyslot is not active`,
+      one
+        ? `Given keyslot ${one.index} doesn't contain the given old password for erase operation`
+        : 'No keyslots match given (old) password for erase operation',
     );
   }
-  if (luks.slots.every((slot) => !slot.active || erased.includes(slot))) {
+  if (!force && luks.slots.every((slot) => !slot.active || erased.includes(slot))) {
     throw invalidRequest(
-      'All the active keyslots match the (old) password that was given and erasing them will erase all the data in the image ' +
-        'irreversibly - refusing operation',
+      `${
+        one
+          ? `Attempt to erase the only active keyslot ${one.index} which will erase`
+          : 'All the active keyslots match the (old) password that was given and erasing them will erase'
+      } all the data in the image irreversibly - refusing operation`,
     );
   }
   const length = luks.keyBytes * STRIPES;

@@ -128,12 +128,12 @@ export async function deleteSnapshot(
   selector: { readonly id: string } | { readonly name: string },
   options: PaceOptions = {},
 ): Promise<void> {
-  requireOwnData(image);
   const snapshots = listSnapshots(image);
   const snapshot = snapshots.find((candidate) => ('id' in selector ? candidate.id === selector.id : candidate.name === selector.name));
   if (!snapshot) {
     throw invalidRequest('snapshot not found');
   }
+  requireOwnData(image);
   const tree = readL1(image, snapshot.l1TableOffset, snapshot.l1Size);
   await replaceTable(
     image,

@@ -25,15 +25,15 @@ export class Resizer {
   *resize(size: number, preallocation: Preallocation): Steps<void> {
     const { metadata } = this.parts;
     const before = this.parts.map().size;
-    if (!(Number.isSafeInteger(size) && size >= 0 && size % SECTOR === 0)) {
+    if (!(size >= 0 && size % SECTOR === 0)) {
       throw invalidRequest('The new size must be a multiple of 512');
     }
     if (metadata.version < 3 && this.header.bigint('nb_snapshots') > 0n) {
       throw unsupportedRequest("Can't resize a v2 image which has snapshots");
     }
     const l1Size = Math.ceil(size / metadata.l2Coverage);
-    if (l1Size * 8 > LIMITS.maxL1Bytes) {
-      throw invalidRequest('The image size is too large for the cluster size of its tables');
+    if (!Number.isSafeInteger(size) || l1Size * 8 > LIMITS.maxL1Bytes) {
+      throw invalidRequest('Failed to grow the L1 table: File too large');
     }
     if (size < before) {
       if (preallocation !== 'off') {
@@ -57,7 +57,7 @@ export class Resizer {
     }
     yield* this.zeroTail(before);
     yield* order.alone(() => this.header.update({ size }));
-    if (metadata.rawDataFile && data.file.size < size) {
+    if (metadata.hasDataFile && data.file.size < size) {
       yield* wait(data.file.truncate(size));
     }
     this.resized(size);
@@ -123,7 +123,7 @@ export class Resizer {
       tables.drop(l1Index);
     }
     this.resized(size);
-    if (metadata.rawDataFile) {
+    if (metadata.hasDataFile) {
       yield* wait(this.parts.data.file.truncate(size));
     }
   }
