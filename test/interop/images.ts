@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Random } from './random';
@@ -63,7 +64,24 @@ export async function makeImage(seed: number, folder: string, options: ImageOpti
   const format = options.format ?? (random.chance(0.15) ? 'qed' : 'qcow2');
   const maxDepth = options.maxDepth ?? 1;
   const depth = random.chance(0.3) ? random.between(0, maxDepth) : 0;
-  return format === 'qed' ? makeQed(random, folder, `${seed}`, depth, options) : makeQcow2(random, folder, `${seed}`, depth, options);
+  const image =
+    format === 'qed'
+      ? await makeQed(random, folder, `${seed}`, depth, options)
+      : await makeQcow2(random, folder, `${seed}`, depth, options);
+  await settle([image.path, ...image.backing, ...(image.dataFile === null ? [] : [image.dataFile])]);
+  return image;
+}
+
+/**
+ * Waits until the file system has decided how many blocks the files have: QEMU looks at that number when it maps an image, and two
+ * programs that look one after the other are to see the same.
+ */
+export async function settle(paths: readonly string[]): Promise<void> {
+  for (const path of paths) {
+    const file = await open(path, 'r+');
+    await file.sync();
+    await file.close();
+  }
 }
 
 async function makeQcow2(random: Random, folder: string, name: string, depth: number, options: ImageOptions): Promise<RandomImage> {

@@ -1,4 +1,4 @@
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
@@ -117,6 +117,17 @@ describe('random images', () => {
   });
 });
 
+it('does not say where an encrypted image has space for what reads as zeroes', async () => {
+  const path = `${folder.path}/encrypted.qcow2`;
+  const secret = ['--object', 'secret,id=s,data=x'];
+  const options = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,extended_l2=on';
+  await makeWithQemuImg(['create', '-q', ...secret, '-f', 'qcow2', '-o', options, path, '1M']);
+  const image = [...secret, '--image-opts', `driver=qcow2,file.filename=${path},encrypt.key-secret=s`];
+  await writeWithQemuIo(image, ['write 64k 192k', 'write -z 64k 64k', 'write -z 130k 8k', 'write 400k 2k']);
+  expect(await theirs(image, 'json')).toContain('"present": true, "zero": true');
+  await expectSame(path, image);
+});
+
 describe('random chains of mixed formats and lengths', () => {
   const first = testSeed();
   it.each(Array.from({ length: testCases(15) }, (_, i) => first + i))('seed %i', async (seed) => {
@@ -164,6 +175,7 @@ function damageTables(path: string, random: Random): boolean {
     bytes.writeBigUInt64BE(bytes.readBigUInt64BE() ^ (1n << BigInt(bit)));
     writeSync(file, bytes, 0, 8, entry);
   }
+  fsyncSync(file);
   closeSync(file);
   return metadata.extendedL2;
 }

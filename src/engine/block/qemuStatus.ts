@@ -137,7 +137,10 @@ class Node {
       }
       reached += next.length;
     }
-    return { flags: this.flagsOf(first), length: reached, hostOffset: first.hostOffset, source: first.source ?? this.source };
+    // Of encrypted data the driver does not say where it lies.
+    const { detail } = this.layer;
+    const hostOffset = detail.format === 'qcow2' && detail.metadata.cryptMethod !== 0 ? null : first.hostOffset;
+    return { flags: this.flagsOf(first, hostOffset), length: reached, hostOffset, source: first.source ?? this.source };
   }
 
   private windowEnd(offset: number): number {
@@ -147,8 +150,8 @@ class Node {
     return this.window === Infinity ? Infinity : (Math.floor(offset / this.window) + 1) * this.window;
   }
 
-  private flagsOf(extent: GuestExtent): number {
-    const place = extent.hostOffset === null ? 0 : STATUS.offsetValid;
+  private flagsOf(extent: GuestExtent, hostOffset: number | null): number {
+    const place = hostOffset === null ? 0 : STATUS.offsetValid;
     switch (extent.class) {
       case 'data':
         return STATUS.data | place;

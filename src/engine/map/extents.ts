@@ -58,7 +58,7 @@ export class ExtentEmitter implements MapVisitor {
     offset: new Float64Array(BATCH),
   };
   /** The extent that may still grow; its length is 0 before the first. */
-  private pending = { start: 0, length: 0, depth: 0, flags: 0, nextOffset: 0 };
+  private pending = { start: 0, length: 0, depth: 0, flags: 0, nextOffset: 0, fileEnd: Infinity };
   private readonly files = new Map<ByteSource, FileExtents>();
 
   /** @param holes for each layer, whether data is looked through for holes */
@@ -85,6 +85,11 @@ export class ExtentEmitter implements MapVisitor {
         }
       }
       const start = i === 0 ? window.start : window.base + i * unit;
+      const fileEnd = this.mappings[mark - 1]!.fileAt?.(start).end ?? Infinity;
+      if (window.base + end * unit > fileEnd) {
+        // Borders between files are borders between units.
+        end = (fileEnd - window.base) / unit;
+      }
       const length = (end === window.count ? window.end : window.base + end * unit) - start;
       const offset = host[i]! + (i === 0 ? window.start - window.base : 0);
       if (state === UNIT.data && !this.holes[mark - 1]) {
@@ -115,7 +120,7 @@ export class ExtentEmitter implements MapVisitor {
     } else if (kind === UNIT.file) {
       this.appendFile(mapping.dataSource, start, length, depth, start, FILE_HOLE);
     } else if (kind === UNIT.data && this.holes[depth]) {
-      this.appendFile(mapping.sourceAt ? mapping.sourceAt(start) : mapping.dataSource, start, length, depth, offset, DATA_HOLE);
+      this.appendFile(mapping.fileAt ? mapping.fileAt(start).source : mapping.dataSource, start, length, depth, offset, DATA_HOLE);
     } else {
       this.append(start, length, depth, FLAGS_OF[kind]!, offset);
     }
@@ -149,7 +154,7 @@ export class ExtentEmitter implements MapVisitor {
       pending.depth === depth &&
       pending.flags === flags &&
       pending.length > 0 &&
-      (pending.nextOffset === offset || (flags & hasOffset) === 0)
+      ((flags & hasOffset) === 0 || (pending.nextOffset === offset && start < pending.fileEnd))
     ) {
       pending.length += length;
     } else {
@@ -158,6 +163,7 @@ export class ExtentEmitter implements MapVisitor {
       pending.length = length;
       pending.depth = depth;
       pending.flags = flags;
+      pending.fileEnd = this.mappings[depth]?.fileAt?.(start).end ?? Infinity;
     }
     pending.nextOffset = offset + length;
   }

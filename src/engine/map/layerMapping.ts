@@ -17,8 +17,8 @@ export interface LayerMapping {
   readonly remainder: UnitKind | null;
   /** The file in which host offsets count; null when it could not be opened, or when there are several. */
   readonly dataSource: ByteSource | null;
-  /** The file in which the host offset of a guest offset counts, for layers whose data lies in several (VMDK). */
-  sourceAt?(guestOffset: number): ByteSource | null;
+  /** For layers whose data lies in several files (VMDK): the one in which a guest offset's host offset counts, and up to which guest offset. */
+  fileAt?(guestOffset: number): { readonly source: ByteSource | null; readonly end: number };
 
   /** A guest offset at or before the first allocated byte at or after `guestOffset`; Infinity when nothing follows. */
   nextAllocated(guestOffset: number): number;

@@ -25,7 +25,10 @@ export const ACTIVE_VIEW: LayerView = { kind: 'active' };
  */
 export function layerMappings(layers: readonly Layer[], view: LayerView, holes = false): LayerMapping[] {
   const buffer = new EntryBuffer(CHUNK);
-  return layers.map((layer, depth) => layerMapping(layer, depth, depth === 0 ? view : ACTIVE_VIEW, buffer, holes));
+  const mappings = layers.map((layer, depth) => layerMapping(layer, depth, depth === 0 ? view : ACTIVE_VIEW, buffer, holes));
+  // Below a layer that has an answer for everything nothing is asked.
+  const last = mappings.findIndex(({ remainder }) => remainder !== null);
+  return last < 0 ? mappings : mappings.slice(0, last + 1);
 }
 
 /** Guest bytes that a layer shows: whole sectors, as QEMU counts (a raw file's last sector is filled up, a header's is cut). */

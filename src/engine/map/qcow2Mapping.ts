@@ -49,6 +49,8 @@ export class Qcow2Mapping implements LayerMapping {
   private readonly version: number;
   private readonly hasDataFile: boolean;
   private readonly dataKind: number;
+  /** Of encrypted images nothing is said of where zeroes have a cluster, either. */
+  private readonly zeroAllocatedKind: number;
   private readonly compressedKind: number;
   private readonly buffer: EntryBuffer;
   /** Which piece of which table `buffer` holds, where it is this layer's own. */
@@ -71,6 +73,7 @@ export class Qcow2Mapping implements LayerMapping {
     this.version = metadata.version;
     this.hasDataFile = metadata.hasDataFile;
     this.dataKind = metadata.cryptMethod === 0 ? UNIT.data : UNIT.encrypted;
+    this.zeroAllocatedKind = metadata.cryptMethod === 0 ? UNIT.zeroAllocated : UNIT.zero;
     this.compressedKind = metadata.hasDataFile ? UNIT.invalid : metadata.cryptMethod === 0 ? UNIT.compressed : UNIT.encrypted;
     // Where clusters have subclusters a walk comes back to single entries; it finds them in the piece it has just read.
     this.ownsBuffer = metadata.extendedL2;
@@ -225,7 +228,7 @@ export class Qcow2Mapping implements LayerMapping {
       if (this.version < 3) {
         return UNIT.invalid;
       }
-      return offset === 0 ? UNIT.zero : this.isUsable(offset, guestOffset) ? UNIT.zeroAllocated : UNIT.invalid;
+      return offset === 0 ? UNIT.zero : this.isUsable(offset, guestOffset) ? this.zeroAllocatedKind : UNIT.invalid;
     }
     if (offset === 0 && !this.isMappedToZero(high)) {
       return -1;
@@ -279,9 +282,9 @@ export class Qcow2Mapping implements LayerMapping {
           if ((zero !== 0 && zero !== mask) || (allocated !== 0 && allocated !== mask)) {
             state = UNIT.split;
           } else if (zero !== 0) {
-            state = mapped ? UNIT.zeroAllocated : UNIT.zero;
+            state = mapped ? this.zeroAllocatedKind : UNIT.zero;
           } else if (allocated === 0) {
-            if (!(mapped && bottom)) {
+            if (!(whole === UNIT.data && bottom)) {
               continue;
             }
             state = UNIT.absentAllocated;

@@ -6,6 +6,8 @@ import { UNIT, UNOWNED, type UnitKind, type Window } from './window';
 
 /** Units of a disk without grains, and the largest of one with some. */
 const LARGEST_UNIT = 65536;
+/** Bytes of extents that are missing or damaged, among others that are not: the largest disk that comes in many. */
+const LARGEST_LOST = 8 * 2 ** 40;
 
 /** The grains of a VMDK's extents over windows of the guest disk. */
 export class VmdkMapping implements LayerMapping {
@@ -13,7 +15,8 @@ export class VmdkMapping implements LayerMapping {
   readonly length: number;
   readonly clusterSize: number;
   readonly grain: number;
-  readonly remainder = null;
+  /** `invalid` where so little can be told that the whole is not looked at, however much more the headers claim. */
+  readonly remainder: UnitKind | null;
   readonly dataSource: ByteSource | null;
   private readonly map: VmdkGrainMap;
   private readonly name: string;
@@ -31,12 +34,14 @@ export class VmdkMapping implements LayerMapping {
     this.holes = holes;
     this.clusterSize = unitOf(map);
     this.grain = this.clusterSize;
+    const lost = map.extents.reduce((sum, { kind, length: bytes }) => sum + (kind === 'unknown' ? bytes : 0), 0);
+    this.remainder = lost > LARGEST_LOST || (lost > 0 && lost === map.size) ? UNIT.invalid : null;
     const sources = new Set(map.extents.map((extent) => extent.source));
     this.dataSource = sources.size === 1 ? (map.extents[0]?.source ?? null) : null;
   }
 
   nextAllocated(guestOffset: number): number {
-    const next = guestOffset < this.length ? this.map.nextAllocated(guestOffset) : Infinity;
+    const next = this.remainder === null && guestOffset < this.length ? this.map.nextAllocated(guestOffset) : Infinity;
     // At the start of a unit, so that windows begin there.
     return next === Infinity ? Infinity : next - (next % this.clusterSize);
   }
@@ -70,8 +75,9 @@ export class VmdkMapping implements LayerMapping {
     return Promise.resolve(this.map.extents.some(({ kind }) => kind === 'flat'));
   }
 
-  sourceAt(guestOffset: number): ByteSource | null {
-    return this.map.extentAt(guestOffset)?.source ?? null;
+  fileAt(guestOffset: number): { readonly source: ByteSource | null; readonly end: number } {
+    const extent = this.map.extentAt(guestOffset);
+    return extent ? { source: extent.source, end: extent.start + extent.length } : { source: null, end: Infinity };
   }
 
   invalidAt(guestOffset: number): EngineError {

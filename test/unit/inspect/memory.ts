@@ -30,10 +30,10 @@ export class SparseSource implements ByteSource {
   }
 
   read(target: Uint8Array, hostOffset: number): number {
-    if (target.length > 0 && !(Number.isInteger(hostOffset) && hostOffset >= 0)) {
+    // Offsets past 2^53-1 are Infinity where they come from a header; there is nothing.
+    if (target.length > 0 && hostOffset !== Infinity && !(Number.isInteger(hostOffset) && hostOffset >= 0)) {
       throw new RangeError(`a read at ${hostOffset}`);
     }
-    // Past 2^53-1, too, there is nothing.
     const length = target.length === 0 ? 0 : Math.max(0, Math.min(target.length, this.size - hostOffset));
     this.bytesRead += length;
     target.fill(0, 0, length);

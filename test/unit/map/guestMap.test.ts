@@ -126,9 +126,13 @@ describe('the guest map', () => {
     ]);
   });
 
-  it('finds nothing in an L2 table past 2^53-1', async () => {
+  it.each([
+    ['an L2 table', 55n],
+    ['an L1 table', 63n],
+  ])('finds nothing in %s past 2^53-1', async (what, bit) => {
     const built = new Qcow2Builder({ size: 2 ** 20, clusterBits: 16 }).write(0, Uint8Array.of(1)).build();
-    const l1 = { hostOffset: built.layout.l1TableOffset, bytes: bigEndian(1n << 55n, 8) };
+    const pointer = what === 'an L1 table' ? 40 : built.layout.l1TableOffset;
+    const l1 = { hostOffset: pointer, bytes: bigEndian(1n << bit, 8) };
     const chain = chainOf([sourceOf(built, [l1])], ['qcow2']);
     expect(new Set(await classesOf(new GuestMap(chain, 'state', ACTIVE)))).toEqual(new Set([GUEST_CLASS.unallocated]));
     expect(layerStatus(chain.layers[0]!).blockStatus(0, SECTOR).class).toBe('unallocated');

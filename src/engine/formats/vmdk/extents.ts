@@ -5,6 +5,7 @@ import type { MappedExtent } from './grainMap';
 import { usedExtents, type VmdkExtent, type VmdkMetadata } from './metadata';
 import { readSparseExtent } from './sparseExtent';
 
+const SECTOR = 512;
 /** Create types of descriptors with extents in files of their own that QEMU opens and that can be read here. */
 const DESCRIPTOR_TYPES: readonly string[] = ['monolithicFlat', 'vmfs', 'twoGbMaxExtentSparse', 'twoGbMaxExtentFlat'];
 
@@ -47,7 +48,12 @@ function extentPart(metadata: VmdkMetadata, extent: VmdkExtent, start: number, s
       if (from === null || (type === 'VMFS' && hostOffset !== null) || !Number.isSafeInteger(from + length)) {
         return unknown(`The line of the extent '${name}' does not say as it should where in its file the data begins.`);
       }
-      return source ? { start, length, kind: 'flat', source, hostOffset: from } : unknown(notOpen(name), 'warning');
+      if (!source) {
+        return unknown(notOpen(name), 'warning');
+      }
+      return Math.ceil(source.size / SECTOR) * SECTOR < from + length
+        ? unknown(`The file of the extent '${name}' is truncated: it has ${source.size} bytes, not ${from + length}.`)
+        : { start, length, kind: 'flat', source, hostOffset: from };
     }
     case 'SPARSE':
       return source ? sparsePart(start, length, source) : unknown(notOpen(name), 'warning');

@@ -156,9 +156,9 @@ function usedLines(extents: readonly VmdkExtent[]): readonly (VmdkExtent & { rea
   });
 }
 
-/** The extents that hold the disk in files of their own; none where the image is its own extent. */
-export function usedExtents({ ownExtent, extents }: VmdkMetadata): readonly (VmdkExtent & { readonly fileName: string })[] {
-  return ownExtent ? [] : usedLines(extents);
+/** The extents that hold the disk in files of their own; none where the image is its own extent, or has no size that makes sense. */
+export function usedExtents({ ownExtent, extents, size }: VmdkMetadata): readonly (VmdkExtent & { readonly fileName: string })[] {
+  return ownExtent || size === 0 ? [] : usedLines(extents);
 }
 
 /** 32 bits in hexadecimal without a prefix. */
