@@ -3,8 +3,10 @@ import { EngineError } from '../../../src/engine/errors';
 import type { Storage, StoragePreallocation } from '../../../src/engine/io/storage';
 import { WrappedStorage } from './wrappedStorage';
 
-/** `short`: half of a write has its effect, then the disk is full. */
+/** `short`: half of a write has its effect, in whole sectors, then the disk is full. */
 export type Fault = 'EIO' | 'ENOSPC' | 'short';
+
+const SECTOR = 512;
 
 /** Fails at one operation of a workload, or at all from it on. */
 export class FaultyStorage extends WrappedStorage {
@@ -35,14 +37,14 @@ export class FaultyStorage extends WrappedStorage {
   override write(bytes: Uint8Array, hostOffset: number): Awaitable<void> {
     return this.change(
       () => super.write(bytes, hostOffset),
-      () => super.write(bytes.subarray(0, Math.floor(bytes.length / 2)), hostOffset),
+      () => super.write(bytes.subarray(0, partOf(hostOffset, bytes.length)), hostOffset),
     );
   }
 
   override writeZeroes(hostOffset: number, length: number, options?: { readonly unmap?: boolean }): Awaitable<void> {
     return this.change(
       () => super.writeZeroes(hostOffset, length, options),
-      () => super.writeZeroes(hostOffset, Math.floor(length / 2), options),
+      () => super.writeZeroes(hostOffset, partOf(hostOffset, length), options),
     );
   }
 
@@ -76,4 +78,9 @@ export class FaultyStorage extends WrappedStorage {
     const full = fault !== 'EIO';
     return new EngineError(full ? 'file.full' : 'file.io', full ? 'The disk is full.' : 'The disk fails.', { file: this.name });
   }
+}
+
+/** About half of a range: up to where a sector ends. */
+function partOf(hostOffset: number, length: number): number {
+  return Math.max(0, Math.floor((hostOffset + length / 2) / SECTOR) * SECTOR - hostOffset);
 }

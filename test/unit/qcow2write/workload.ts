@@ -173,7 +173,7 @@ export async function readAll(node: BlockNode): Promise<Uint8Array> {
 /** What a check finds, as one line; empty for a sound image. */
 export async function faults(bytes: Uint8Array, leaksToo: boolean): Promise<string> {
   const report = await checkQcow2(readQcow2Metadata(new MemoryStorage(bytes)), { maxFindings: 20, deep: false });
-  const bad = report.findings.filter(({ category }) => category !== 'leak' || leaksToo);
+  const bad = report.findings.filter(({ category }) => leaksToo || (category !== 'leak' && category !== 'extra'));
   return (
     bad.map(({ kind, message }) => `${kind}: ${message}`).join('\n') +
     (report.counts.corruptions > 0 ? ` ${report.counts.corruptions} corruptions` : '')
