@@ -5,6 +5,7 @@
  * the milliseconds from the first request to the last answer. Requests and replies are as the NBD protocol has them (simple replies).
  */
 #include <endian.h>
+#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,7 +69,12 @@ static void handshake(const char *path) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   strncpy(address.sun_path, path, sizeof address.sun_path - 1);
   server = socket(AF_UNIX, SOCK_STREAM, 0);
-  if (server < 0 || connect(server, (struct sockaddr *)&address, sizeof address) != 0) fail("connect");
+  if (server < 0) fail("socket");
+  /* Between the server's bind and its listen the socket is there and refuses. */
+  for (int tries = 1; connect(server, (struct sockaddr *)&address, sizeof address) != 0; tries++) {
+    if (errno != ECONNREFUSED || tries == 500) fail("connect");
+    usleep(2000);
+  }
   char greeting[18], export_name[20] = {0}, answer[10];
   get(greeting, sizeof greeting);
   /* Fixed newstyle, no zeroes; then NBD_OPT_EXPORT_NAME with the empty name. */

@@ -1,5 +1,5 @@
 import { after, isPromise, type Awaitable } from '../awaitable';
-import type { BlockNode } from './blockNode';
+import type { BlockNode, DataAhead } from './blockNode';
 
 /** What a chain, down to a node that does not count, says of a stretch of guest bytes. */
 export interface StatusAbove {
@@ -49,4 +49,25 @@ function below(
     return statusAbove(node.backing, base, offset, length);
   }
   return { class: found === 'zero' ? 'zero' : 'data', length, node };
+}
+
+/**
+ * Whether a chain, from `top` down, knows the bytes at `offset` to be zeroes. Cheaper than `statusAbove` on a deep chain, and for readers
+ * only: holes of a raw file below may count as data.
+ * @param length at least 1
+ */
+export function dataAhead(top: BlockNode, offset: number, length: number): Awaitable<DataAhead> {
+  if (top.dataAhead) {
+    return top.dataAhead(offset, length);
+  }
+  return after(top.blockStatus(offset, length), (status): Awaitable<DataAhead> => {
+    const rest = Math.min(length, status.length);
+    const { backing } = top;
+    if (status.class !== 'unallocated') {
+      return { data: status.class !== 'zero', length: rest };
+    }
+    return backing !== null && offset < backing.size
+      ? dataAhead(backing, offset, Math.min(rest, backing.size - offset))
+      : { data: false, length: rest };
+  });
 }

@@ -10,6 +10,14 @@ export interface NodeStatus {
   readonly hostOffset: number | null;
 }
 
+/** Whether bytes have to be read to know them. */
+export interface DataAhead {
+  /** False: they are zeroes. */
+  readonly data: boolean;
+  /** Bytes that the answer holds for, at least 1. */
+  readonly length: number;
+}
+
 export interface WriteOptions {
   /** Force unit access: ends when these bytes are on the disk, with everything that is needed to read them back. */
   readonly fua?: boolean | undefined;
@@ -59,6 +67,10 @@ export interface BlockNode {
   flush(): Promise<void>;
   /** What this image itself says, without what lies below. At least one byte, at most `length`. */
   blockStatus(guestOffset: number, length: number): Awaitable<NodeStatus>;
+  /** Whether it, with what lies below, knows the bytes to be zeroes; for nodes that need not ask those below one by one. */
+  dataAhead?(guestOffset: number, length: number): Awaitable<DataAhead>;
+  /** These bytes will be read soon (see ByteSource). What is not known without waiting is left out. */
+  willRead?(guestOffset: number, length: number): void;
   /**
    * Grows or shrinks the disk. What is new reads as zero, also over a longer backing file.
    * @throws EngineError `request.invalid` for a size that the format or its snapshots do not allow

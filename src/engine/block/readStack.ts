@@ -16,6 +16,8 @@ export interface StackLayer {
   /** Guest bytes below which its allocation does not differ; Infinity for linear ones. */
   readonly unit: number;
   readonly status: LayerStatus;
+  /** Where the data lies; null where it lies in several files. */
+  readonly source: ByteSource | null;
   /** What `status` says; where data lies in a file as it is, that file's holes are zeroes. */
   blockStatusWithHoles(guestOffset: number, length: number): GuestExtent;
   /** @param source the file that the host offset counts in; null for the layer's own */
@@ -93,6 +95,17 @@ export class ReadStack {
     }
   }
 
+  /** See `BlockNode`: of the first extent, as far as it is known already. */
+  willRead(guestOffset: number, length: number, below: BlockNode | null): void {
+    const extent = this.windows.extent(guestOffset, length);
+    if (extent?.class === 'data') {
+      const source = extent.source ?? this.layers[extent.depth!]!.source;
+      source?.willRead?.(extent.hostOffset!, extent.length);
+    } else if (extent?.below) {
+      below?.willRead?.(guestOffset, extent.length);
+    }
+  }
+
   /**
    * Which layer supplies the bytes from `guestOffset` on, as far as one answer reaches but at most `length` bytes; holes of raw files are
    * zeroes. Nothing is kept: a walk over a large disk that is nearly empty is to take large steps.
@@ -101,8 +114,8 @@ export class ReadStack {
     return this.walk(guestOffset, length, true);
   }
 
-  /** The same, for reading. */
-  private place(guestOffset: number, length: number): StackExtent {
+  /** The same, for reading: from what is kept. Holes of raw files are data. @param length at least 1, inside the disk */
+  place(guestOffset: number, length: number): StackExtent {
     const kept = this.windows.extent(guestOffset, length);
     if (kept) {
       return kept;

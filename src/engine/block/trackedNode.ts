@@ -1,5 +1,6 @@
 import { after, isPromise, type Awaitable } from '../awaitable';
-import type { BlockNode, NodeStatus, Preallocation, WriteOptions, ZeroOptions } from './blockNode';
+import { dataAhead } from './above';
+import type { BlockNode, DataAhead, NodeStatus, Preallocation, WriteOptions, ZeroOptions } from './blockNode';
 import { populate, type Populated } from './populate';
 import { RequestTracker } from './requests';
 
@@ -140,6 +141,14 @@ export class TrackedNode implements BlockNode {
 
   blockStatus(guestOffset: number, length: number): Awaitable<NodeStatus> {
     return this.image.blockStatus(guestOffset, length);
+  }
+
+  dataAhead(guestOffset: number, length: number): Awaitable<DataAhead> {
+    return dataAhead(this.image, guestOffset, length);
+  }
+
+  willRead(guestOffset: number, length: number): void {
+    this.image.willRead?.(guestOffset, length);
   }
 
   /** Waits for everything in flight, and everything that comes later waits for it. */

@@ -1,9 +1,10 @@
 import type { Writable } from 'node:stream';
 
-/** One buffer's worth of replies is sent at a time. */
-const ARENA_BYTES = 256 * 1024;
-/** Buffers that are kept for the next replies. */
-const SPARE_ARENAS = 4;
+/** One buffer's worth of replies is sent at a time: two long reads as programs that copy make them, with their headers. */
+const ARENA_BYTES = 2 * 256 * 1024 + 4096;
+/** Buffers that are kept for the next replies, of whichever connection: what the processor has seen lately is fast. */
+const SPARE_ARENAS = 16;
+const spare: Buffer[] = [];
 
 /**
  * Where replies are put together: many small ones go out with one write, and data is read straight into its place behind its header.
@@ -11,7 +12,6 @@ const SPARE_ARENAS = 4;
  */
 export class ReplyArena {
   private readonly socket: Writable;
-  private readonly spare: Buffer[] = [];
   private current: Buffer | null = null;
   private used = 0;
 
@@ -28,7 +28,7 @@ export class ReplyArena {
       this.current = Buffer.allocUnsafe(length);
       this.used = 0;
     }
-    this.current ??= this.spare.pop() ?? Buffer.allocUnsafe(ARENA_BYTES);
+    this.current ??= spare.pop() ?? Buffer.allocUnsafeSlow(ARENA_BYTES);
     const start = this.used;
     this.used += length;
     return this.current.subarray(start, this.used);
@@ -58,8 +58,8 @@ export class ReplyArena {
     this.current = null;
     this.used = 0;
     this.socket.write(current.subarray(0, used), () => {
-      if (this.spare.length < SPARE_ARENAS && current.length === ARENA_BYTES) {
-        this.spare.push(current);
+      if (spare.length < SPARE_ARENAS && current.length === ARENA_BYTES) {
+        spare.push(current);
       }
     });
   }

@@ -1,7 +1,8 @@
 import type { Duplex } from 'node:stream';
 
 import { isPromise, type Awaitable } from '../awaitable';
-import { statusAbove } from '../block/above';
+import { dataAhead } from '../block/above';
+import type { DataAhead } from '../block/blockNode';
 import { EngineError } from '../errors';
 import {
   CHUNK,
@@ -25,6 +26,8 @@ import { ReplyArena } from './replyArena';
 const BACK_PRESSURE = 512 * 1024;
 /** Requests that one client may have in flight. */
 const MAX_IN_FLIGHT = 256;
+/** A request that takes longer, in milliseconds, has waited for a disk. */
+const SLOW_REQUEST_MS = 0.05;
 /** Reads at least this long are looked at for holes, when the client can be told of them. */
 const SPARSE_READ = 64 * 1024;
 /** Extents in one answer about block status. */
@@ -71,6 +74,9 @@ export class Transmission {
   /** Bytes that must be there before there is anything to do. */
   private wanted = REQUEST_LENGTH;
   private inFlight = 0;
+  private requests = 0;
+  /** Whether the last requests took so long that the page cache cannot have had the bytes. */
+  private waitsForDisk = false;
   private ending = false;
   private ended = false;
   private working = false;
@@ -108,7 +114,9 @@ export class Transmission {
     }
     this.working = true;
     while (this.pendingBytes >= this.wanted && !this.isStopped()) {
+      const [began, before] = [performance.now(), this.requests];
       this.work();
+      this.waitsForDisk = performance.now() - began > (this.requests - before) * SLOW_REQUEST_MS;
     }
     this.working = false;
     this.arena.send();
@@ -132,6 +140,9 @@ export class Transmission {
   private work(): void {
     const input = this.pending.length === 1 ? this.pending[0]! : Buffer.concat(this.pending);
     let at = 0;
+    if (this.waitsForDisk) {
+      this.announceReads(input);
+    }
     this.wanted = REQUEST_LENGTH;
     while (at + REQUEST_LENGTH <= input.length && !this.isStopped()) {
       if (input.readUInt32BE(at) !== REQUEST_MAGIC) {
@@ -164,6 +175,20 @@ export class Transmission {
     this.pendingBytes = input.length - at;
   }
 
+  /** Lets the disk fetch at the same time what the reads that came together will ask for one by one. */
+  private announceReads(input: Buffer): void {
+    const { node } = this.agreed.offered;
+    for (let at = 0; at + REQUEST_LENGTH <= input.length && input.readUInt32BE(at) === REQUEST_MAGIC; at += REQUEST_LENGTH) {
+      const { type, offset, length } = readRequest(input, at);
+      if (type !== COMMAND.read) {
+        return;
+      }
+      if (offset + length <= node.size) {
+        node.willRead?.(offset, length);
+      }
+    }
+  }
+
   /** The client cannot be understood any more. */
   private giveUp(): void {
     this.ending = true;
@@ -172,6 +197,7 @@ export class Transmission {
   }
 
   private perform(request: Request, payload: Buffer | null): void {
+    this.requests++;
     const refusal = this.refusal(request);
     if (refusal !== null) {
       this.fail(request, refusal, 'The request is not valid for this export.');
@@ -264,7 +290,7 @@ export class Transmission {
   }
 
   private read(request: Request): Awaitable<void> {
-    const { offered, structuredReplies } = this.agreed;
+    const { structuredReplies } = this.agreed;
     const { offset, length, flags } = request;
     this.traffic.bytesRead += length;
     if (structuredReplies && length >= SPARSE_READ && (flags & COMMAND_FLAG.df) === 0) {
@@ -272,53 +298,64 @@ export class Transmission {
     }
     const header = structuredReplies ? CHUNK_HEADER_LENGTH + 8 : SIMPLE_REPLY_LENGTH;
     const reply = this.arena.take(header + length);
+    return this.fill(reply, header, offset, () => this.readHeader(reply, request));
+  }
+
+  /** Data and holes as chunks of their own. */
+  private readSparse(request: Request, from = request.offset): Awaitable<void> {
+    const { node } = this.agreed.offered;
+    const end = request.offset + request.length;
+    for (let at = from; at < end;) {
+      const status = dataAhead(node, at, end - at);
+      const sent = isPromise(status) ? status.then((known) => this.sendPiece(request, at, known)) : this.sendPiece(request, at, status);
+      if (isPromise(sent)) {
+        return sent.then((next) => this.readSparse(request, next));
+      }
+      at = sent;
+    }
+  }
+
+  /** One chunk; returns where the next begins. */
+  private sendPiece({ cookie, offset, length }: Request, at: number, { data, length: known }: DataAhead): Awaitable<number> {
+    const next = Math.min(at + known, offset + length);
+    const last = next === offset + length;
+    const bytes = next - at;
+    if (!data) {
+      const reply = this.arena.take(CHUNK_HEADER_LENGTH + 12);
+      chunkHeader(reply, CHUNK.offsetHole, last, cookie, 12);
+      writeOffset(reply, at);
+      reply.writeUInt32BE(bytes, CHUNK_HEADER_LENGTH + 8);
+      return next;
+    }
+    const header = CHUNK_HEADER_LENGTH + 8;
+    const reply = this.arena.take(header + bytes);
+    const finish = () => {
+      chunkHeader(reply, CHUNK.offsetData, last, cookie, 8 + bytes);
+      writeOffset(reply, at);
+      return next;
+    };
+    return this.fill(reply, header, at, finish);
+  }
+
+  /** Reads into the room that was taken for a reply behind its header; `finish` completes it. */
+  private fill<T>(reply: Buffer, header: number, offset: number, finish: () => T): Awaitable<T> {
     let done: Awaitable<void>;
     try {
-      done = offered.node.read(offset, reply.subarray(header));
+      done = this.agreed.offered.node.read(offset, reply.subarray(header));
     } catch (error) {
       this.arena.giveBack(reply.length);
       throw error;
     }
     if (!isPromise(done)) {
-      this.readHeader(reply, request);
-      return;
+      return finish();
     }
     this.arena.detach(reply.length);
     return done.then(() => {
-      this.readHeader(reply, request);
+      const result = finish();
       this.arena.send();
       this.socket.write(reply);
+      return result;
     });
-  }
-
-  /** Data and holes as chunks of their own. */
-  private async readSparse(request: Request): Promise<void> {
-    const { node } = this.agreed.offered;
-    const { cookie, offset, length } = request;
-    const end = offset + length;
-    for (let at = offset; at < end;) {
-      const answer = statusAbove(node, null, at, end - at);
-      const status = isPromise(answer) ? await answer : answer;
-      const bytes = Math.min(status.length, end - at);
-      const last = at + bytes === end;
-      if (status.class === 'data') {
-        const buffer = Buffer.allocUnsafe(CHUNK_HEADER_LENGTH + 8 + bytes);
-        const done = node.read(at, buffer.subarray(CHUNK_HEADER_LENGTH + 8));
-        if (isPromise(done)) {
-          await done;
-        }
-        chunkHeader(buffer, CHUNK.offsetData, last, cookie, 8 + bytes);
-        buffer.writeBigUInt64BE(BigInt(at), CHUNK_HEADER_LENGTH);
-        this.arena.send();
-        this.socket.write(buffer);
-      } else {
-        const reply = this.arena.take(CHUNK_HEADER_LENGTH + 12);
-        chunkHeader(reply, CHUNK.offsetHole, last, cookie, 12);
-        reply.writeBigUInt64BE(BigInt(at), CHUNK_HEADER_LENGTH);
-        reply.writeUInt32BE(bytes, CHUNK_HEADER_LENGTH + 8);
-      }
-      at += bytes;
-    }
   }
 
   private async blockStatus(request: Request): Promise<void> {
@@ -338,7 +375,7 @@ export class Transmission {
   private readHeader(reply: Buffer, { cookie, offset, length }: Request): void {
     if (this.agreed.structuredReplies) {
       chunkHeader(reply, CHUNK.offsetData, true, cookie, 8 + length);
-      reply.writeBigUInt64BE(BigInt(offset), CHUNK_HEADER_LENGTH);
+      writeOffset(reply, offset);
     } else {
       simpleHeader(reply, 0, cookie);
     }
@@ -402,6 +439,12 @@ function chunkHeader(reply: Buffer, type: number, done: boolean, cookie: bigint,
   reply.writeUInt16BE(type, 6);
   reply.writeBigUInt64BE(cookie, 8);
   reply.writeUInt32BE(length, 16);
+}
+
+/** The offset that a chunk's payload begins with. */
+function writeOffset(reply: Buffer, offset: number): void {
+  reply.writeUInt32BE(Math.floor(offset / 2 ** 32), CHUNK_HEADER_LENGTH);
+  reply.writeUInt32BE(offset % 2 ** 32, CHUNK_HEADER_LENGTH + 4);
 }
 
 /** Consecutive extents of different meaning; only the first when the client wants one. */

@@ -2,6 +2,7 @@ import * as fs from 'node:fs';
 
 import { fileError, notARegularFile } from '../errors';
 import { holeFinder } from './holes';
+import { nativeCalls } from './native';
 import type { ByteSource } from './source';
 
 /** `st_blocks` counts 512-byte units on every system, whatever the file system's block size. */
@@ -9,6 +10,9 @@ const STAT_BLOCK = 512;
 
 /** `O_NONBLOCK` keeps a FIFO that poses as an image from hanging the open; Windows has neither. */
 const OPEN_FLAGS = fs.constants.O_RDONLY | ((fs.constants as { readonly O_NONBLOCK?: number }).O_NONBLOCK ?? 0);
+
+/** posix_fadvise's number on Linux. */
+const FADV_WILLNEED = 3;
 
 /** A file by device and inode number. */
 export interface FileIdentity {
@@ -120,6 +124,10 @@ export class FileSource implements ByteSource {
     }
     const nextHole = finder.nextHole(this.fd, hostOffset);
     return { length: nextHole > hostOffset ? Math.min(rest, nextHole - hostOffset) : rest, data: true };
+  }
+
+  willRead(hostOffset: number, length: number): void {
+    nativeCalls()?.fadvise?.(this.fd, hostOffset, length, FADV_WILLNEED);
   }
 
   close(): void {

@@ -21,6 +21,8 @@ export interface NativeCalls {
   lseek(fd: number, offset: number, whence: number): number;
   /** 0, or -1 with `errno`. Null where the system has no such call. */
   readonly fallocate: ((fd: number, mode: number, offset: number, length: number) => number) | null;
+  /** Null where the system has no such call. */
+  readonly fadvise: ((fd: number, offset: number, length: number, advice: number) => number) | null;
   /** 0, or -1 with `errno`. Null where the system has no locks of open file descriptions. */
   readonly lock: ((fd: number, command: number, range: FileLock) => number) | null;
   /** The last call's error by its POSIX name (`ENOSPC`). */
@@ -52,6 +54,7 @@ function load(): NativeCalls | undefined {
     return {
       lseek,
       fallocate,
+      fadvise: linux ? library.func('int posix_fadvise(int fd, int64_t offset, int64_t len, int advice)') : null,
       lock: linux ? lockCall(koffi, library) : null,
       errno: () => {
         const number = koffi.errno();

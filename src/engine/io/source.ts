@@ -15,11 +15,15 @@ export interface ByteSource {
   read(target: Uint8Array, hostOffset: number): number;
   /** Bytes the file system has allocated; equal to `size` where that is not known. */
   readonly allocatedBytes: number;
+  /** False where nobody tells what is allocated: on a server. */
+  readonly allocationKnown?: boolean;
   /**
    * The extent (hole or data) that covers `hostOffset`, as the file system tells it, at most to the end of the file; without that
    * knowledge everything is data.
    */
   extentAt(hostOffset: number): { readonly length: number; readonly data: boolean };
+  /** These bytes will be read soon: several that lie on a slow disk are fetched at the same time. A hint, without errors. */
+  willRead?(hostOffset: number, length: number): void;
   close(): void;
 }
 

@@ -1,9 +1,10 @@
-import type { Awaitable } from '../../awaitable';
+import { after, type Awaitable } from '../../awaitable';
 import { invalidFormat, invalidRequest, readOnlyImage } from '../../errors';
 import { grainSizeOf } from '../../formats/vmdk/extents';
 import { loading } from '../../io/loading';
 import type { ByteSource } from '../../io/source';
-import type { BlockNode, NodeStatus } from '../blockNode';
+import { dataAhead } from '../above';
+import type { BlockNode, DataAhead, NodeStatus } from '../blockNode';
 import type { LayerDetail } from '../layer';
 import type { ReadableLayer } from '../node';
 import { ReadStack, type StackLayer } from '../readStack';
@@ -87,6 +88,23 @@ export class ReadOnlyNode implements BlockNode {
       }
       return { class: kind, length: reached, hostOffset };
     });
+  }
+
+  dataAhead(guestOffset: number, length: number): Awaitable<DataAhead> {
+    this.requireInside(guestOffset, Math.max(1, length));
+    const { layers, below } = this.currentStack();
+    return after(
+      loading(() => layers.place(guestOffset, length)),
+      (extent): Awaitable<DataAhead> =>
+        extent.class === 'unallocated' && extent.below && below !== null && guestOffset < below.size
+          ? dataAhead(below, guestOffset, Math.min(extent.length, below.size - guestOffset))
+          : { data: extent.class === 'data' || extent.class === 'compressed', length: extent.length },
+    );
+  }
+
+  willRead(guestOffset: number, length: number): void {
+    const { layers, below } = this.currentStack();
+    layers.willRead(guestOffset, length, below);
   }
 
   write(): never {

@@ -57,6 +57,10 @@ export class RawNode implements BlockNode {
     );
   }
 
+  willRead(guestOffset: number, length: number): void {
+    this.storage.willRead?.(guestOffset, length);
+  }
+
   write(guestOffset: number, bytes: Uint8Array, options: WriteOptions = {}): Awaitable<void> {
     this.requireInside(guestOffset, bytes.length);
     this.requireWritable();

@@ -64,6 +64,8 @@ const COMPRESSED_BYTES = 8 * 1024 * 1024;
 const KNOWN_AUTOCLEAR = AUTOCLEAR.bitmaps | AUTOCLEAR.rawExternalData;
 const COPIED_HIGH = 0x80000000;
 const KIND_HIGH = 0xc0000000;
+/** Not in the image: what lies below it supplies the bytes. */
+const NOT_HERE = -2;
 
 /**
  * A qcow2 image as a node. The order in which its metadata reaches the disk is told in `MetadataOrder`; requests that do not touch the
@@ -225,6 +227,10 @@ export class Qcow2Node implements BlockNode {
     if (host >= 0 && this.readAt(host, target)) {
       return;
     }
+    const { backing } = this.data;
+    if (host === NOT_HERE && backing !== null && guestOffset + target.length <= backing.size) {
+      return this.tracked(backing.read(guestOffset, target));
+    }
     return this.tracked(run(this.data.read(this.map, guestOffset, target)));
   }
 
@@ -241,6 +247,15 @@ export class Qcow2Node implements BlockNode {
         throw error;
       }
       return false;
+    }
+  }
+
+  willRead(guestOffset: number, length: number): void {
+    const host = this.hostInCluster(guestOffset, length, 0);
+    if (host >= 0) {
+      this.data.file.willRead?.(host, length);
+    } else if (host === NOT_HERE) {
+      this.backing?.willRead?.(guestOffset, length);
     }
   }
 
@@ -286,6 +301,16 @@ export class Qcow2Node implements BlockNode {
     yield* this.prepare();
     this.hooks.onGuestChange?.(guestOffset, length);
     yield* this.writer.discard(guestOffset, length, false);
+  }
+
+  /** Makes all clusters unallocated, so that what lies below shows through (QEMU's `make_empty`). */
+  async makeEmpty(): Promise<void> {
+    await this.changing(() => this.emptySteps());
+  }
+
+  private *emptySteps(): Steps<void> {
+    yield* this.prepare();
+    yield* this.writer.discard(0, this.size, true);
   }
 
   /**
@@ -406,11 +431,13 @@ export class Qcow2Node implements BlockNode {
     if (
       within + length > clusterSize ||
       length === 0 ||
-      table === 0 ||
       table % clusterSize !== 0 ||
       (copied !== 0 && !tables.isCopied(l1Index))
     ) {
       return -1;
+    }
+    if (table === 0) {
+      return NOT_HERE;
     }
     const entry = cluster - l1Index * current.l2Entries;
     const slice = tables.slices.cached(table + Math.floor(entry / tables.entriesPerSlice) * tables.slices.pieceBytes);
@@ -420,6 +447,9 @@ export class Qcow2Node implements BlockNode {
     const at = (entry % tables.entriesPerSlice) * 8;
     const high = slice.view.getUint32(at);
     const low = slice.view.getUint32(at + 4);
+    if (high === 0 && low === 0) {
+      return NOT_HERE;
+    }
     const host = (high & 0x00ffffff) * 2 ** 32 + (low & 0xfffffe00 ? (low & 0xfffffe00) >>> 0 : 0);
     const plain = (high & KIND_HIGH) >>> 0 === COPIED_HIGH || (copied === 0 && (high & KIND_HIGH) === 0);
     if (!plain || (low & 1) !== 0 || host === 0 || host % clusterSize !== 0 || (this.dataFile && host !== guestOffset - within)) {
