@@ -123,7 +123,7 @@ it('does not say where an encrypted image has space for what reads as zeroes', a
   const options = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,extended_l2=on';
   await makeWithQemuImg(['create', '-q', ...secret, '-f', 'qcow2', '-o', options, path, '1M']);
   const image = [...secret, '--image-opts', `driver=qcow2,file.filename=${path},encrypt.key-secret=s`];
-  await writeWithQemuIo(image, ['write 64k 192k', 'write -z 64k 64k', 'write -z 130k 8k', 'write 400k 2k']);
+  await writeWithQemuIo(image, ['write 64k 192k', 'write -z 64k 64k', 'write -z 130k 8k', 'write 400k 2k', 'write -c 512k 64k']);
   expect(await theirs(image, 'json')).toContain('"present": true, "zero": true');
   await expectSame(path, image);
 });

@@ -269,7 +269,8 @@ export class Qcow2Mapping implements LayerMapping {
       const end = Math.min(window.count, start + ratio);
       const whole = this.extendedKind(high, low, zeroBits, allocatedBits, window.base + start * unitSize);
       const offset = (high & OFFSET_HIGH) * HIGH + ((low & OFFSET_LOW) >>> 0);
-      const mapped = whole === UNIT.data || whole === UNIT.encrypted;
+      // A compressed cluster is one whole, also where it shows as encrypted.
+      const mapped = (high & COMPRESSED_HIGH) === 0 && whole === this.dataKind;
       for (let unit = Math.max(0, start); unit < end; unit++) {
         if (owner[unit] !== UNOWNED) {
           continue;
