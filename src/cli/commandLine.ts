@@ -145,3 +145,15 @@ export function requireCacheMode(mode: string | null, exitCode: number): void {
     throw new CommandError(`Invalid source cache option: ${mode}`, exitCode);
   }
 }
+
+/** @throws CommandError when `-t` names no cache mode */
+export function requireTargetCacheMode(mode: string | null): void {
+  if (mode !== null && !CACHE_MODES.has(mode)) {
+    throw new CommandError(`Invalid cache option: ${mode}`);
+  }
+}
+
+/** Whether what is written in that cache mode is flushed. */
+export function isDurable(mode: string): boolean {
+  return mode !== 'unsafe';
+}
