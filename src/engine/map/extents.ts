@@ -86,9 +86,9 @@ export class ExtentEmitter implements MapVisitor {
       }
       const start = i === 0 ? window.start : window.base + i * unit;
       const fileEnd = this.mappings[mark - 1]!.fileAt?.(start).end ?? Infinity;
-      if (window.base + end * unit > fileEnd) {
-        // Borders between files are borders between units.
-        end = (fileEnd - window.base) / unit;
+      if (fileEnd < window.base + end * unit) {
+        // Borders between files are borders between units; the disk may end inside one.
+        end = Math.ceil((fileEnd - window.base) / unit);
       }
       const length = (end === window.count ? window.end : window.base + end * unit) - start;
       const offset = host[i]! + (i === 0 ? window.start - window.base : 0);
