@@ -55,7 +55,12 @@ const node = {
 const bundles = [
   {
     outdir: 'dist',
-    entryPoints: { extension: 'src/extension.ts', worker: 'src/worker/main.ts', sample: 'src/sample/main.ts' },
+    entryPoints: {
+      extension: 'src/extension.ts',
+      worker: 'src/worker/main.ts',
+      sample: 'src/sample/main.ts',
+      remoteThread: 'src/engine/io/remote/remoteThread.ts',
+    },
     settings: node,
   },
   {

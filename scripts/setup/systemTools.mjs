@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { run } from '../run/processes.mjs';
 import { findChromium } from '../vscode/chromium.mjs';
@@ -14,6 +14,8 @@ import { onPath } from '../vscode/desktop.mjs';
 /** The independent programs that the tests compare with. */
 const ORACLES = [
   { name: 'qemu-img, qemu-io, qemu-nbd', present: () => present('qemu-img', 'qemu-io', 'qemu-nbd'), debian: 'qemu-utils' },
+  // QEMU's drivers for web servers are a package of their own there.
+  { name: 'qemu-block-extra', present: curlDriver, debian: 'qemu-block-extra' },
   { name: 'nbdinfo, nbdcopy', present: () => present('nbdinfo', 'nbdcopy'), debian: 'libnbd-bin' },
   { name: 'nbdkit', present: () => present('nbdkit'), debian: 'nbdkit' },
 ];
@@ -31,9 +33,9 @@ const BROWSER = { name: 'Chromium', present: () => findChromium() !== undefined,
 
 /** What installs everything on other systems; said, never run. */
 const ELSEWHERE = /** @type {const} */ ({
-  fedora: 'sudo dnf install qemu-img libnbd nbdkit chromium',
+  fedora: 'sudo dnf install qemu-img qemu-block-curl libnbd nbdkit chromium',
   arch: 'sudo pacman -S qemu-img libnbd nbdkit chromium',
-  suse: 'sudo zypper install qemu-tools libnbd nbdkit chromium',
+  suse: 'sudo zypper install qemu-tools qemu-block-curl libnbd nbdkit chromium',
   darwin:
     'brew install qemu && brew install --cask chromium (libnbd and nbdkit: from https://gitlab.com/nbdkit, or run the tests in a Linux)',
   other:
@@ -78,6 +80,12 @@ export async function installSystemTools({ oracles, browser, guest }, say) {
   if (still.length > 0) {
     throw new Error(`Still missing after ${install}: ${still.map(({ name }) => name).join('; ')}`);
   }
+}
+
+/** Where Debian's packages are not, qemu-img has the driver or its package is named with it. */
+function curlDriver() {
+  const folders = existsSync('/etc/debian_version') ? readdirSync('/usr/lib') : null;
+  return folders === null || folders.some((folder) => existsSync(`/usr/lib/${folder}/qemu/block-curl.so`));
 }
 
 /** @param {...string} programs */

@@ -7,6 +7,7 @@ import { readerLocks } from '../engine/block/graph/layerFiles';
 import { usedExtents } from '../engine/formats/vmdk/metadata';
 import { followGate, type Follow } from '../engine/gate/policies';
 import { requireOpenableLayer } from '../engine/info/opening';
+import { waiting } from '../engine/block/follow';
 import { acquireLocks } from '../engine/io/imageLocks';
 import { warn, type Context } from './commandLine';
 import { CommandError } from './errors';
@@ -26,6 +27,7 @@ export async function openGuestChain(image: ImageArgument, follow: Follow, conte
     currentFolder,
     format: image.format === 'file' ? 'raw' : image.format,
     gate: followGate(follow),
+    open: WAITING,
     // Who else uses the files is found out when they are locked.
     locks: null,
   });
@@ -46,9 +48,12 @@ export async function openGuestChain(image: ImageArgument, follow: Follow, conte
   }
 }
 
+/** A command has nothing else to do while a server answers. */
+export const WAITING = waiting(Infinity);
+
 /** The name to open: one that was given to the `file` driver is a file's, whatever protocol it looks like. */
-export function fileNameFor({ fileName }: ImageArgument): string {
-  return protocolOf(fileName) === null ? fileName : `${process.cwd()}/${fileName}`;
+export function fileNameFor({ fileName, remote }: ImageArgument): string {
+  return remote || protocolOf(fileName) === null ? fileName : `${process.cwd()}/${fileName}`;
 }
 
 /** Locks the files of layers as QEMU's readers do. @throws EngineError `file.locked` */

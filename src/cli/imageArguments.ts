@@ -1,5 +1,8 @@
 import type { InfoFormat } from '../engine/info/imageInfo';
 import { protocolOf, stripFilePrefix } from '../engine/gate/filename';
+import { EngineError } from '../engine/errors';
+import { nested } from '../engine/gate/jsonName';
+import { describedRemote, remoteNameOf, type RemoteName } from '../engine/gate/remoteName';
 import { CommandError } from './errors';
 import { compactJson } from './json';
 import { splitWords } from './keyValues';
@@ -10,8 +13,10 @@ export interface ImageArgument {
   readonly argument: string;
   /** What `filename` shows: the file's name, or a `json:` name when options change what is read. */
   readonly filename: string;
-  /** How the image's own file is named, relative to the current folder. */
+  /** How the image's own file is named, relative to the current folder; or a server's address. */
   readonly fileName: string;
+  /** The server that it lies on; null for a file. */
+  readonly remote: RemoteName | null;
   /** Null: probe. */
   readonly format: InfoFormat | null;
   readonly forceShare: boolean;
@@ -92,7 +97,7 @@ export function resolveImageArgument(argument: string, options: ImageArgumentOpt
       case null:
       case 'file': {
         const fileName = stripFilePrefix(argument);
-        return { argument, fileName, filename: fileName, format: readFormat(options.format), forceShare: options.forceShare };
+        return { argument, fileName, filename: fileName, remote: null, format: readFormat(options.format), forceShare: options.forceShare };
       }
       case 'json': {
         const flat = parseJsonName(argument);
@@ -101,19 +106,29 @@ export function resolveImageArgument(argument: string, options: ImageArgumentOpt
         }
         return fromOptions(argument, flat, options);
       }
-      case 'nbd':
-      case 'http':
-      case 'https':
       case 'ftp':
       case 'ftps':
       case 'ssh':
       case 'iscsi':
         throw new OpenProblem(`Images over ${String(protocolOf(argument))} cannot be read by this version`);
-      default:
-        throw new OpenProblem(`Unknown protocol '${String(protocolOf(argument))}'`);
+      default: {
+        const remote = remoteNameOf(argument);
+        if (!remote) {
+          throw new OpenProblem(`Unknown protocol '${String(protocolOf(argument))}'`);
+        }
+        return {
+          argument,
+          remote,
+          fileName: argument,
+          filename: remote.filename,
+          format: readFormat(options.format),
+          forceShare: options.forceShare,
+        };
+      }
     }
   } catch (error) {
-    throw error instanceof OpenProblem ? new CommandError(could + error.message) : error;
+    const problem = error instanceof OpenProblem || (error instanceof EngineError && error.code === 'address.invalid');
+    throw problem ? new CommandError(could + error.message) : error;
   }
 }
 
@@ -191,28 +206,35 @@ function fromOptions(argument: string, flat: FlatOptions, options: ImageArgument
   if (driver === undefined && file.size === 0) {
     throw new OpenProblem('Must specify either driver or file');
   }
-  const format = readFormat(driver === undefined ? null : String(driver));
+  const server = own.has('driver') && file.size === 0 ? describedRemote(nested(Object.fromEntries(own))) : null;
+  const format = readFormat(driver === undefined ? null : server ? 'raw' : String(driver));
   const shared = own.get('force-share');
   if (options.forceShare && shared !== undefined && !isOn(shared)) {
     throw new CommandError('--force-share/-U conflicts with image options');
   }
   const forceShare = options.forceShare || (shared !== undefined && isOn(shared));
+  if (server) {
+    return { argument, remote: server, fileName: server.recorded, filename: server.filename, format, forceShare };
+  }
   if (format === 'file') {
     const fileName = fileOf(own);
-    return { argument, fileName, filename: fileName, format, forceShare };
+    return { argument, fileName, filename: fileName, remote: null, format, forceShare };
   }
   if (file.size === 0) {
     throw new OpenProblem('A block device must be specified for "file"');
   }
   requireKnown(format ?? 'qcow2', `Block format '${String(driver ?? 'qcow2')}'`, own);
-  const fileName = fileOf(file);
+  const remote = describedRemote(nested(Object.fromEntries(file)));
+  const fileName = remote?.recorded ?? fileOf(file);
+  const shown = remote?.filename ?? fileName;
   const named = Object.fromEntries([...own].filter(([key]) => matches(NAMED_OPTIONS, key)));
+  const described = shown.startsWith('json:') ? (JSON.parse(shown.slice('json:'.length)) as Record<string, Scalar>) : null;
   const filename =
-    Object.keys(named).length === 0
-      ? fileName
-      : `json:${compactJson({ ...named, driver: format ?? 'qcow2', file: { driver: 'file', filename: fileName } })}`;
+    Object.keys(named).length === 0 && !described
+      ? shown
+      : `json:${compactJson({ ...named, driver: format ?? 'qcow2', file: described ?? { driver: 'file', filename: fileName } })}`;
   const keySecret = own.get('encrypt.key-secret');
-  return { argument, fileName, filename, format, forceShare, ...(keySecret === undefined ? {} : { keySecret: String(keySecret) }) };
+  return { argument, fileName, filename, remote, format, forceShare, ...(keySecret === undefined ? {} : { keySecret: String(keySecret) }) };
 }
 
 function fileOf(file: FlatOptions): string {

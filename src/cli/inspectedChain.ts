@@ -4,7 +4,7 @@ import { followGate, type Follow } from '../engine/gate/policies';
 import { Inspector } from '../engine/inspect/inspector';
 import type { CommandLine } from './commandLine';
 import { CommandError } from './errors';
-import { fileNameFor, lockForReading } from './guestChain';
+import { fileNameFor, lockForReading, WAITING } from './guestChain';
 
 /**
  * Opens an image for looking at, however damaged, does something with it and closes it.
@@ -23,6 +23,7 @@ export async function withInspector<T>(
     currentFolder: process.cwd(),
     format: image.format === 'file' ? 'raw' : image.format,
     gate: followGate(follow),
+    open: WAITING,
     // Who else uses the files is found out when they are locked.
     locks: null,
   });

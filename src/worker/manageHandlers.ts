@@ -1,4 +1,5 @@
 import { openChain } from '../engine/block/chain';
+import { LOOKING } from '../engine/block/follow';
 import { compareChains, type Comparison } from '../engine/block/compare';
 import type { OpenedChain } from '../engine/block/layer';
 import { invalidRequest } from '../engine/errors';
@@ -42,7 +43,7 @@ async function withChain<T>(
   { gate, signal }: ManageContext,
   work: (chain: OpenedChain) => Promise<T>,
 ): Promise<T> {
-  const chain = await openChain(path, { gate, format, signal });
+  const chain = await openChain(path, { gate, format, signal, open: LOOKING });
   try {
     return await work(chain);
   } finally {

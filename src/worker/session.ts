@@ -1,4 +1,5 @@
 import { openChain } from '../engine/block/chain';
+import { LOOKING } from '../engine/block/follow';
 import { EngineError } from '../engine/errors';
 import type { OpeningGate } from '../engine/gate/gate';
 import { DEFAULT_WATCH, FileWatch, type WatchOptions } from '../engine/io/watch';
@@ -44,7 +45,7 @@ export class Session {
     const opened: { session?: Session } = {};
     const files = new FileWatch([path], () => opened.session?.changed(), watch);
     try {
-      opened.session = new Session(options, new OpenImage(await openChain(path, { gate, format, signal })), files);
+      opened.session = new Session(options, new OpenImage(await openChain(path, { gate, format, signal, open: LOOKING })), files);
       return opened.session;
     } catch (error) {
       files.close();
@@ -93,7 +94,7 @@ export class Session {
       this.changedMeanwhile = false;
       let next: OpenImage;
       try {
-        next = new OpenImage(await openChain(path, { gate, format }));
+        next = new OpenImage(await openChain(path, { gate, format, open: LOOKING }));
       } catch (error) {
         if (!(error instanceof EngineError)) {
           throw error;

@@ -1,10 +1,12 @@
 import * as fs from 'node:fs';
 
 import { EngineError } from '../../engine/errors';
+import type { RemoteName } from '../../engine/gate/remoteName';
 import { followGate } from '../../engine/gate/policies';
 import { readChainInfo } from '../../engine/info/backingChain';
 import { probeInfoFormat, readImageInfo, type ImageInfo, type InfoFormat, type InfoOptions } from '../../engine/info/imageInfo';
 import { FileSource } from '../../engine/io/file';
+import { BlockingSource } from '../../engine/io/remote/blockingSource';
 import { acquireLocks } from '../../engine/io/imageLocks';
 import { CommandLine, FOLLOW, FORMAT, OUTPUT, warn, type Context } from '../commandLine';
 import { infoText } from '../infoText';
@@ -27,7 +29,8 @@ export async function info(args: readonly string[], context: Context): Promise<n
   const follow = line.follow();
   const wholeChain = line.has('backing-chain');
   const image = line.image(0);
-  const open = (path: string, name: string, format: InfoFormat | null) => openLocked(path, name, format, image.forceShare);
+  const open = (path: string, name: string, format: InfoFormat | null, remote: RemoteName | null) =>
+    remote ? BlockingSource.open(remote.recorded) : openLocked(path, name, format, image.forceShare);
   const options: InfoOptions = {
     ...image,
     currentFolder: process.cwd(),
@@ -36,7 +39,7 @@ export async function info(args: readonly string[], context: Context): Promise<n
   };
 
   if (!wholeChain) {
-    const source = open(image.fileName, image.fileName, image.format);
+    const source = open(image.fileName, image.fileName, image.format, image.remote);
     try {
       const found = readImageInfo(source, options);
       context.out.write(output === 'json' ? `${prettyJson(infoJson(found))}\n` : infoText(found));
@@ -45,7 +48,7 @@ export async function info(args: readonly string[], context: Context): Promise<n
     }
     return 0;
   }
-  const chain = await readChainInfo({ ...options, open, gate: followGate(follow ?? 'all') });
+  const chain = await readChainInfo({ ...options, open, remote: image.remote, gate: followGate(follow ?? 'all') });
   context.out.write(output === 'json' ? `${prettyJson(chain.images.map(infoJson))}\n` : chainText(chain.images));
   if (chain.refused !== null) {
     warn(context, `'${chain.refused}' was not followed (--follow ${String(follow)})`);

@@ -1,12 +1,15 @@
 import type { ChainLink, ImageFormat, ImageSummary } from '../../protocol/chain';
 import { cancelled, unsupported } from '../errors';
-import { protocolOf, resolveName } from '../gate/filename';
+import { protocolOf, resolveName, type ResolvedName } from '../gate/filename';
 import type { OpeningGate } from '../gate/gate';
+import { remoteNameOf } from '../gate/remoteName';
 import { FileSource } from '../io/file';
-import { LockTable, usageOf } from '../io/locks';
+import { loading } from '../io/loading';
+import { LockTable, usageOf, USAGE_UNKNOWN } from '../io/locks';
+import type { ByteSource } from '../io/source';
 import { isWritable } from '../io/writable';
 import { backingReference, dataReferences, imageFormat, readDetail, virtualSizeOf } from './detail';
-import { follow, notOpen, type Reference } from './follow';
+import { follow, notOpen, READING, type Openers, type Reference } from './follow';
 import type { Layer, LayerDetail, OpenedChain } from './layer';
 import { summarizeImage } from './summary';
 
@@ -19,6 +22,8 @@ export interface OpenChainOptions {
   readonly currentFolder?: string | undefined;
   /** A look at the system's locks, to share between many chains; taken freshly when left out. */
   readonly locks?: LockTable | null | undefined;
+  /** How files and servers are opened. */
+  readonly open?: Openers | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -42,8 +47,9 @@ export async function openChain(file: string, options: OpenChainOptions): Promis
 
 /** An open file on its way to becoming a layer. */
 interface Candidate {
-  readonly source: FileSource;
-  readonly path: string;
+  readonly source: ByteSource;
+  /** Null for what lies on a server. */
+  readonly path: string | null;
   readonly filename: string;
   /** The name that led here, as it stands in the overlay. */
   readonly recordedName: string;
@@ -51,14 +57,15 @@ interface Candidate {
 
 /** The open files beside an image's own that hold its data. */
 interface DataFiles {
-  readonly dataFile: FileSource | null;
-  readonly extents: readonly (FileSource | null)[];
+  readonly dataFile: ByteSource | null;
+  readonly extents: readonly (ByteSource | null)[];
 }
 
 class ChainOpening {
   private readonly options: OpenChainOptions;
   private readonly locks: LockTable | null;
-  private readonly sources: FileSource[] = [];
+  private readonly open: Openers;
+  private readonly sources: ByteSource[] = [];
   private readonly layers: Layer[] = [];
   private readonly links: ChainLink[] = [];
   /** The chain's files so far, to see it loop. */
@@ -66,16 +73,17 @@ class ChainOpening {
 
   constructor(options: OpenChainOptions) {
     this.options = options;
+    this.open = options.open ?? READING;
     this.locks = options.locks === undefined ? LockTable.read() : options.locks;
   }
 
   async run(file: string): Promise<OpenedChain> {
     this.throwIfCancelled();
     const { format = null } = this.options;
-    const active = activeName(file);
-    const source = this.keep(FileSource.open(active, file));
-    const candidate = { source, path: active, filename: file, recordedName: file };
-    let overlay: Layer | null = await this.addLayer(candidate, readDetail(source, format), format !== null);
+    const { path, remote } = activeImage(file);
+    const source = this.keep(remote ? await this.open.remote(remote) : this.open.file(path ?? file, file));
+    const candidate = { source, path, filename: remote?.filename ?? file, recordedName: file };
+    let overlay: Layer | null = await this.addLayer(candidate, await loading(() => readDetail(source, format)), format !== null);
     let complete = false;
     while (overlay) {
       const reference = backingReference(overlay.detail);
@@ -100,7 +108,7 @@ class ChainOpening {
       this.links.push({ recordedName, role, path: null, image: null, state: { kind: 'unreadable', message } });
       return null;
     }
-    const followed = await follow(reference, overlay, this.options.gate, this.options.currentFolder);
+    const followed = await follow(reference, overlay, this.options.gate, this.options.currentFolder, this.open);
     if (followed.source === null) {
       this.links.push({ recordedName, role, image: null, path: followed.path, state: followed.state });
       return null;
@@ -112,7 +120,7 @@ class ChainOpening {
     }
     let detail: LayerDetail;
     try {
-      detail = readDetail(source, reference.format === null ? null : imageFormat(reference.format, source));
+      detail = await loading(() => readDetail(source, reference.format === null ? null : imageFormat(reference.format, source)));
     } catch (error) {
       this.links.push({ recordedName, role, image: null, path: followed.path, state: notOpen(error) });
       return null;
@@ -124,12 +132,13 @@ class ChainOpening {
     const { source, filename, recordedName } = candidate;
     this.seen.add(identityOf(source));
     const virtualSize = virtualSizeOf(source, detail);
+    const image = await loading(() => this.summarize(candidate, detail));
     const link: ChainLink = {
       recordedName,
       path: candidate.path,
       role: this.layers.length === 0 ? 'active' : 'backing',
       state: { kind: 'open' },
-      image: this.summarize(candidate, detail),
+      image,
     };
     this.links.push(link);
     const { dataFile, extents } = await this.addDataLinks(candidate, detail);
@@ -139,7 +148,7 @@ class ChainOpening {
       formatRecorded,
       virtualSize,
       link,
-      path: candidate.path,
+      path: candidate.path ?? filename,
       depth: this.layers.length,
       detail: detail.format === 'qcow2' ? { ...detail, dataFile } : detail.format === 'vmdk' ? { ...detail, extents } : detail,
     };
@@ -149,10 +158,10 @@ class ChainOpening {
 
   /** Adds links for the files that hold an image's data; they stay open. */
   private async addDataLinks(holder: Candidate, detail: LayerDetail): Promise<DataFiles> {
-    let dataFile: FileSource | null = null;
-    const extents: (FileSource | null)[] = [];
+    let dataFile: ByteSource | null = null;
+    const extents: (ByteSource | null)[] = [];
     // Several extents may lie in one file: it is opened, and shown, once.
-    const known = new Map<string, FileSource | null>();
+    const known = new Map<string, ByteSource | null>();
     for (const reference of dataReferences(detail)) {
       const { recordedName, role } = reference;
       this.throwIfCancelled();
@@ -168,7 +177,13 @@ class ChainOpening {
         extents.push(null);
         continue;
       }
-      const followed = await follow(reference, holder, this.options.gate, this.options.currentFolder);
+      const followed = await follow(
+        reference,
+        { ...holder, path: holder.path ?? holder.filename },
+        this.options.gate,
+        this.options.currentFolder,
+        this.open,
+      );
       if (followed.source === null) {
         this.links.push({ recordedName, role, image: null, path: followed.path, state: followed.state });
         extents.push(null);
@@ -183,7 +198,7 @@ class ChainOpening {
       }
       try {
         const format = reference.format === null ? null : imageFormat(reference.format, source);
-        const image = this.summarize({ ...followed, source }, readDetail(source, format));
+        const image = await loading(() => this.summarize({ ...followed, source }, readDetail(source, format)));
         this.links.push({ recordedName, role, image, path: followed.path, state: { kind: 'open' } });
       } catch (error) {
         this.links.push({ recordedName, role, image: null, path: followed.path, state: notOpen(error) });
@@ -194,10 +209,11 @@ class ChainOpening {
 
   private summarize({ source, path: file }: Pick<Candidate, 'source' | 'path'>, detail: LayerDetail): ImageSummary {
     const virtualSize = virtualSizeOf(source, detail);
-    return summarizeImage({ source, detail, virtualSize, readOnly: !isWritable(file), usage: usageOf(source, this.locks) });
+    const usage = source instanceof FileSource ? usageOf(source, this.locks) : USAGE_UNKNOWN;
+    return summarizeImage({ source, detail, virtualSize, usage, readOnly: file === null || !isWritable(file) });
   }
 
-  private keep(source: FileSource): FileSource {
+  private keep(source: ByteSource): ByteSource {
     this.sources.push(source);
     return source;
   }
@@ -211,17 +227,28 @@ class ChainOpening {
 
 /**
  * The path of the file that the caller names. It may have a `file:` or `json:` prefix, as on qemu-img's command line.
- * @throws EngineError `format.unsupported` for what is no plain local file
+ * @throws EngineError `format.unsupported`, `address.invalid` for what is no plain local file
  */
 export function activeName(file: string): string {
-  const { path: absolute, protocol } = resolveName(file, { role: 'backing', imageFilename: '', currentFolder: process.cwd() });
-  if (absolute === null) {
-    throw unsupported(file, 'file name', 0, protocol === 'json' ? 'It describes no plain local file.' : `Unknown protocol '${protocol}'.`);
+  const { path } = activeImage(file);
+  if (path === null) {
+    throw unsupported(file, 'file name', 0, 'It leads to a server.');
   }
-  return absolute;
+  return path;
 }
 
-function identityOf(source: FileSource): string {
-  const { device, inode } = source.identity;
-  return `${device}:${inode}`;
+function activeImage(file: string): Pick<ResolvedName, 'path' | 'remote'> {
+  const resolved = resolveName(file, { role: 'backing', imageFilename: '', currentFolder: process.cwd() });
+  const { path, protocol, remote } = resolved;
+  if (path === null && remote === null) {
+    // Says what is wrong with it, when it is an address that is none.
+    remoteNameOf(file);
+    throw unsupported(file, 'file name', 0, protocol === 'json' ? 'It describes no plain local file.' : `Unknown protocol '${protocol}'.`);
+  }
+  return resolved;
+}
+
+/** Equal for two names of one file. */
+function identityOf(source: ByteSource): string {
+  return source instanceof FileSource ? `${source.identity.device}:${source.identity.inode}` : source.name;
 }

@@ -23,6 +23,9 @@ export function imageFormat(name: string, source: ByteSource): ImageFormat {
     case 'file':
     case 'host_device':
     case 'host_cdrom':
+    case 'http':
+    case 'https':
+    case 'nbd':
       return 'raw';
     default:
       throw unsupported(source.name, 'recorded format', 0, `Images of the format '${name}' cannot be read.`);

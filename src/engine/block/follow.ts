@@ -3,6 +3,10 @@ import { EngineError } from '../errors';
 import { resolveName } from '../gate/filename';
 import type { NamedFile, OpeningGate } from '../gate/gate';
 import { FileSource } from '../io/file';
+import { BlockingSource } from '../io/remote/blockingSource';
+import { openRemote } from '../io/remote/openRemote';
+import type { ByteSource } from '../io/source';
+import type { RemoteName } from '../gate/remoteName';
 
 /** A name that stands in an image. */
 export interface Reference {
@@ -20,28 +24,64 @@ export interface Holder {
 
 /** What following a name led to: an open file, or a link that says why not. `path` is null when the name is no local file. */
 export type Followed =
-  | { readonly source: FileSource; readonly path: string; readonly filename: string }
+  | { readonly source: ByteSource; readonly path: string | null; readonly filename: string }
   | { readonly source: null; readonly path: string | null; readonly state: Exclude<LinkState, { kind: 'open' }> };
+
+/** How what a name leads to is opened. */
+export interface Openers {
+  readonly file: (path: string, name: string) => ByteSource;
+  readonly remote: (name: RemoteName) => Promise<ByteSource>;
+}
+
+/** For reading. */
+export const READING: Openers = {
+  file: (path, name) => FileSource.open(path, name),
+  remote: (name) => openRemote(name, { writable: false }),
+};
+
+/**
+ * For reading by code that knows nothing of waiting: the thread stands still until a server has answered.
+ * @param patienceMs milliseconds after which it has failed
+ */
+export function waiting(patienceMs: number): Openers {
+  return { ...READING, remote: (name) => Promise.resolve().then(() => BlockingSource.open(name.recorded, patienceMs)) };
+}
+
+/** For a view, whose other requests wait meanwhile. */
+export const LOOKING = waiting(15_000);
 
 /**
  * Resolves a name, asks the gate, and opens the file. Nothing of the named file, not even its existence, is looked at before the gate said
  * yes.
- * @param open for reading when left out
  */
 export async function follow(
   reference: Reference,
   holder: Holder,
   gate: OpeningGate,
   currentFolder: string | undefined,
-  open: (path: string, name: string) => FileSource = (path, name) => FileSource.open(path, name),
+  open: Openers,
 ): Promise<Followed> {
   const { role, recordedName } = reference;
   const name = resolveName(recordedName, { role, currentFolder, imageFilename: holder.filename });
-  const decision = await gate.decide({ role, recordedName, image: holder.path, path: name.realPath, protocol: name.protocol });
+  const decision = await gate.decide({
+    role,
+    recordedName,
+    image: holder.path,
+    path: name.realPath,
+    protocol: name.protocol,
+    address: name.remote?.filename ?? null,
+  });
   if (!decision.allowed) {
     return { source: null, path: name.path, state: { kind: 'refused', reason: decision.reason } };
   }
   const { replacement } = decision;
+  if (replacement === undefined && name.remote) {
+    try {
+      return { path: null, filename: name.remote.filename, source: await open.remote(name.remote) };
+    } catch (error) {
+      return { source: null, path: null, state: notOpen(error) };
+    }
+  }
   const path = replacement ?? name.path;
   const filename = replacement ?? name.filename;
   // What the gate judged is what is opened: the name with its symbolic links resolved.
@@ -50,7 +90,7 @@ export async function follow(
     return { source: null, path, state: { kind: 'refused', reason: 'protocol' } };
   }
   try {
-    return { path, filename, source: open(target, filename) };
+    return { path, filename, source: open.file(target, filename) };
   } catch (error) {
     return { source: null, path, state: notOpen(error) };
   }

@@ -1,7 +1,9 @@
 import * as path from 'node:path';
 
 import { realPath } from '../io/realPath';
+import { EngineError } from '../errors';
 import { jsonFileName } from './jsonName';
+import { remoteNameOf, type RemoteName } from './remoteName';
 
 /** A recorded name, taken apart. */
 export interface ResolvedName {
@@ -13,6 +15,8 @@ export interface ResolvedName {
   readonly realPath: string | null;
   /** The prefix of a protocol name (`json`, `nbd`, `http`, ...); null for a plain file name. `file:` counts as plain. */
   readonly protocol: string | null;
+  /** The server that the name leads to, when it is one that can be read. Its `protocol` is then the server's, also below `json:`. */
+  readonly remote: RemoteName | null;
 }
 
 /** Which base a relative name has depends on what it names. */
@@ -43,6 +47,7 @@ export function openedName(recorded: string, context: NameContext): string {
 
 interface PlacedName {
   readonly filename: string;
+  readonly remote?: RemoteName | undefined;
   /** Not yet followed; null when the name is no local file. */
   readonly absolute: string | null;
   readonly protocol: string | null;
@@ -56,6 +61,10 @@ function placeName(recorded: string, context: NameContext): PlacedName {
   const absoluteImageFolder = against(process.cwd(), stripFilePrefix(imageFolder));
   const currentFolder = context.currentFolder ?? absoluteImageFolder;
   const protocol = protocolOf(recordedName);
+  const remote = protocol === null ? null : remoteOrNull(recordedName);
+  if (remote) {
+    return { filename: recordedName, absolute: null, protocol: remote.protocol, remote };
+  }
   if (protocol === 'json') {
     const name = jsonFileName(recordedName);
     return { filename: recordedName, absolute: name === null ? null : against(currentFolder, name), protocol: 'json' };
@@ -89,15 +98,33 @@ export function stripFilePrefix(name: string): string {
   return name.startsWith('file:') ? name.slice('file:'.length) : name;
 }
 
-function local({ filename, absolute, protocol }: PlacedName): ResolvedName {
+/** What is no address is a name of a protocol that cannot be read. */
+function remoteOrNull(name: string): RemoteName | null {
+  try {
+    return remoteNameOf(name);
+  } catch (error) {
+    if (error instanceof EngineError && error.code === 'address.invalid') {
+      return null;
+    }
+    throw error;
+  }
+}
+
+function local({ filename, absolute, protocol, remote }: PlacedName): ResolvedName {
   if (absolute === null || absolute.includes('\0')) {
     // No file system has a name with a NUL in it; JSON can write one.
-    return { filename, path: null, realPath: null, protocol };
+    return { filename, path: null, realPath: null, protocol, remote: remote ?? null };
   }
   const target = realPath(absolute);
   // `a/../b` is not `b` when `a` is a symbolic link.
   const short = path.normalize(absolute);
-  return { filename, protocol, path: absolute.includes('..') && realPath(short) !== target ? target : short, realPath: target };
+  return {
+    filename,
+    protocol,
+    remote: null,
+    path: absolute.includes('..') && realPath(short) !== target ? target : short,
+    realPath: target,
+  };
 }
 
 /** The folder part of a name, with its last slash, as it stands; empty for a bare name. */

@@ -11,6 +11,8 @@ export interface NamedFile {
   readonly path: string | null;
   /** The prefix of a protocol name (`json`, `nbd`, `http`, ...); null for a plain file name. `file:` counts as plain. */
   readonly protocol: string | null;
+  /** The address, where the name leads to a server that can be read; null otherwise. */
+  readonly address: string | null;
 }
 
 /** `replacement` is the absolute path of a file that the person named to be opened in the named one's place. */

@@ -7,6 +7,16 @@ const MAX_DEPTH = 16;
  * other driver, and any option that changes what is read (`offset`, `size`), means that the file alone is not what is named.
  */
 export function jsonFileName(name: string): string | null {
+  const node = describedNode(name);
+  const { driver, filename } = node ?? {};
+  return typeof filename === 'string' && (driver === 'file' || driver === undefined) ? filename : null;
+}
+
+/** The options of a node, nested. */
+export type NodeOptions = Readonly<Record<string, unknown>>;
+
+/** The protocol driver's node that a `json:` name describes, at the bottom of format drivers that only pass its bytes through; else null. */
+export function describedNode(name: string): NodeOptions | null {
   let value: unknown;
   try {
     value = JSON.parse(name.slice('json:'.length));
@@ -14,7 +24,7 @@ export function jsonFileName(name: string): string | null {
     // Not JSON: a name that QEMU refuses too.
     return null;
   }
-  return isObject(value) ? fileOf(nested(value, MAX_DEPTH), MAX_DEPTH) : null;
+  return isObject(value) ? bottomOf(nested(value, MAX_DEPTH), MAX_DEPTH) : null;
 }
 
 /** Drivers whose `file` child is the image itself. */
@@ -22,22 +32,19 @@ const FORMATS = new Set(['raw', 'qcow2', 'qed', 'vmdk']);
 
 type Options = Record<string, unknown>;
 
-function fileOf(options: Options, depth: number): string | null {
+function bottomOf(options: Options, depth: number): Options | null {
   const { driver, filename, file, offset, size } = options;
   if (depth === 0 || offset !== undefined || size !== undefined) {
     return null;
   }
   if (isObject(file) && filename === undefined && (driver === undefined || (typeof driver === 'string' && FORMATS.has(driver)))) {
-    return fileOf(file, depth - 1);
+    return bottomOf(file, depth - 1);
   }
-  if (typeof filename === 'string' && file === undefined && (driver === 'file' || driver === undefined)) {
-    return filename;
-  }
-  return null;
+  return file === undefined && !(typeof driver === 'string' && FORMATS.has(driver)) ? options : null;
 }
 
 /** Turns `{"file.filename": "x"}` into `{"file": {"filename": "x"}}`. */
-function nested(flat: Options, depth: number): Options {
+export function nested(flat: NodeOptions, depth = MAX_DEPTH): Record<string, unknown> {
   const result: Options = Object.create(null) as Options;
   for (const [key, value] of Object.entries(flat)) {
     const parts = key.split('.');

@@ -2,7 +2,8 @@ import type { OpeningGate } from '../gate/gate';
 import { resolveName, stripFilePrefix } from '../gate/filename';
 import { jsonFileName } from '../gate/jsonName';
 import { EngineError, unsupported } from '../errors';
-import type { FileSource } from '../io/file';
+import type { RemoteName } from '../gate/remoteName';
+import type { ByteSource } from '../io/source';
 import { realPath } from '../io/realPath';
 import { readImageInfo, type ImageInfo, type InfoFormat, type InfoOptions } from './imageInfo';
 
@@ -15,8 +16,20 @@ export interface ChainInfo {
 
 export interface ChainInfoOptions extends InfoOptions {
   readonly gate: OpeningGate;
-  /** Opens (and locks) a file of the chain; it is closed when its information is read. */
-  readonly open: (path: string, name: string, format: InfoFormat | null) => FileSource;
+  /** The server that the image itself lies on, if it does. */
+  readonly remote: RemoteName | null;
+  /** Opens (and locks) a file of the chain, or what lies on a server; it is closed when its information is read. */
+  readonly open: (path: string, name: string, format: InfoFormat | null, remote: RemoteName | null) => ByteSource;
+}
+
+/** An image on its way to being read. */
+interface NextImage {
+  /** Null for what lies on a server. */
+  readonly path: string | null;
+  readonly remote: RemoteName | null;
+  readonly filename: string;
+  readonly fileName: string;
+  readonly format: InfoFormat | null;
 }
 
 /**
@@ -26,12 +39,10 @@ export interface ChainInfoOptions extends InfoOptions {
 export async function readChainInfo(options: ChainInfoOptions): Promise<ChainInfo> {
   const images: ImageInfo[] = [];
   const visited = new Set<string>();
-  let next: { readonly path: string; readonly filename: string; readonly fileName: string; readonly format: InfoFormat | null } = {
-    ...options,
-    path: options.fileName,
-  };
+  let next: NextImage = { ...options, path: options.remote ? null : options.fileName };
   while (true) {
-    const identity = realPath(absolute(next.path, options.currentFolder));
+    const own = next.path === null ? next.filename : absolute(next.path, options.currentFolder);
+    const identity = next.path === null ? own : realPath(own);
     if (visited.has(identity)) {
       throw new EngineError('chain.loop', `Backing file '${next.fileName}' creates an infinite loop.`, { file: next.fileName });
     }
@@ -47,14 +58,16 @@ export async function readChainInfo(options: ChainInfoOptions): Promise<ChainInf
       currentFolder: options.currentFolder,
     });
     const decision = await options.gate.decide({
-      image: absolute(next.path, options.currentFolder),
+      image: own,
       role: 'backing',
       recordedName: info.backingFilename,
       path: named.realPath,
       protocol: named.protocol,
+      address: named.remote?.filename ?? null,
     });
     const path = decision.allowed ? (decision.replacement ?? named.path) : null;
-    if (path === null) {
+    const remote = decision.allowed && decision.replacement === undefined ? named.remote : null;
+    if (path === null && remote === null) {
       if (!decision.allowed && decision.reason === 'notFollowed') {
         return { images, refused: named.filename };
       }
@@ -63,16 +76,14 @@ export async function readChainInfo(options: ChainInfoOptions): Promise<ChainInf
       });
     }
     // A JSON description that is no more than a file goes by that file's name.
-    const fileName = stripFilePrefix((named.protocol === 'json' ? jsonFileName(info.backingFilename) : null) ?? named.filename);
-    next = { path, fileName, filename: fileName, format: backingFormat(info.backingFilenameFormat, info.filename) };
+    const fileName =
+      remote?.filename ?? stripFilePrefix((named.protocol === 'json' ? jsonFileName(info.backingFilename) : null) ?? named.filename);
+    next = { path, remote, fileName, filename: fileName, format: backingFormat(info.backingFilenameFormat, info.filename) };
   }
 }
 
-function readOne(
-  image: { readonly path: string; readonly filename: string; readonly fileName: string; readonly format: InfoFormat | null },
-  options: ChainInfoOptions,
-): ImageInfo {
-  const source = options.open(image.path, image.fileName, image.format);
+function readOne(image: NextImage, options: ChainInfoOptions): ImageInfo {
+  const source = options.open(image.path ?? image.fileName, image.fileName, image.format, image.remote);
   try {
     return readImageInfo(source, { ...options, filename: image.filename, fileName: image.fileName, format: image.format });
   } finally {

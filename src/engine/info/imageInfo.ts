@@ -17,8 +17,8 @@ export interface ImageInfo {
   readonly filename: string;
   readonly format: InfoFormat;
   readonly virtualSize: number;
-  /** Bytes that the file system has allocated for the image's files. */
-  readonly actualSize: number;
+  /** Bytes that the file system has allocated for the image's files; absent where nobody tells. */
+  readonly actualSize?: number;
   readonly clusterSize?: number;
   readonly encrypted?: true;
   readonly backingFilename?: string;
@@ -94,7 +94,7 @@ export function readImageInfo(source: ByteSource, options: InfoOptions): ImageIn
   return {
     filename: options.filename,
     format,
-    actualSize: source.allocatedBytes + furtherActualSize,
+    ...(source.allocationKnown === false ? {} : { actualSize: source.allocatedBytes + furtherActualSize }),
     dirtyFlag: false,
     ...part,
     ...(backingFilename === undefined ? {} : { fullBackingFilename: fullBackingFilename(backingFilename, options) }),

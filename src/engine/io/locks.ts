@@ -20,7 +20,8 @@ export const LOCK_BYTE = {
   unshareResize: 203,
 } as const;
 
-const UNKNOWN: UsageState = { known: false, inUse: false, writing: false, holders: [] };
+/** Of what no table of locks tells. */
+export const USAGE_UNKNOWN: UsageState = { known: false, inUse: false, writing: false, holders: [] };
 const UNUSED: UsageState = { known: true, inUse: false, writing: false, holders: [] };
 
 /**
@@ -93,7 +94,7 @@ export class LockTable {
 
 /** Who uses one file. For many files, read a `LockTable` once and ask it. */
 export function usageOf(file: FileSource, table: LockTable | null = LockTable.read()): UsageState {
-  return table?.usageOf(file) ?? UNKNOWN;
+  return table?.usageOf(file) ?? USAGE_UNKNOWN;
 }
 
 export function covers(lock: LockedRange, byte: number): boolean {

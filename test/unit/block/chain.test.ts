@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { linkSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { linkSync, mkdirSync, mkdtempSync, readdirSync, readlinkSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -81,10 +81,7 @@ describe('a chain', () => {
 
   test('is shown as far as it goes', async () => {
     expect(await outline(image('lonely', 'nobody'))).toEqual(['active lonely: qcow2', 'backing nobody: missing']);
-    expect(await outline(image('far', 'nbd:localhost:10809', 'raw'))).toEqual([
-      'active far: qcow2',
-      'backing nbd:localhost:10809: protocol',
-    ]);
+    expect(await outline(image('far', 'ssh://localhost/x', 'raw'))).toEqual(['active far: qcow2', 'backing ssh://localhost/x: protocol']);
     expect(await outline(image('empty', '', 'raw'))).toEqual(['active empty: qcow2']);
   });
 
@@ -246,9 +243,14 @@ test('opening can be cancelled', async () => {
 
 test('no file stays open behind a chain that is closed, or that failed to open', async () => {
   const open = () =>
-    execFileSync('ls', ['-l', `/proc/${process.pid}/fd`])
-      .toString()
-      .split(folder).length - 1;
+    readdirSync('/proc/self/fd').filter((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).startsWith(folder);
+      } catch {
+        // Closed since the folder was read.
+        return false;
+      }
+    }).length;
   image('closed-base');
   image('closed', 'closed-base');
   const chain = await openChain(at('closed'), { gate: followGate() });

@@ -37,6 +37,14 @@ describe('an image is named', () => {
     ['by JSON', 'json:{"driver":"qed","file":{"driver":"file","filename":"x"}}', {}, { filename: 'x', fileName: 'x', format: 'qed' }],
     ['by flat JSON', 'json:{"driver":"qed","file.filename":"x"}', {}, { fileName: 'x', format: 'qed' }],
     ['by JSON whose format is given beside', 'json:{"file.filename":"x"}', { format: 'raw' }, { fileName: 'x', format: 'raw' }],
+    ['on a server', 'nbd:unix:/s', {}, { fileName: 'nbd:unix:/s', filename: 'nbd+unix://?socket=/s' }],
+    [
+      'on a server, by options',
+      'driver=qcow2,file.driver=nbd,file.host=h,file.port=1',
+      { imageOpts: true },
+      { filename: 'nbd://h:1', format: 'qcow2' },
+    ],
+    ['on a server, as it is', 'driver=http,url=http://h/x', { imageOpts: true }, { filename: 'http://h/x', format: 'raw' }],
     ['by options with a colon in the name', 'driver=raw,file.driver=file,file.filename=a:b', { imageOpts: true }, { fileName: 'a:b' }],
   ])('%s', (_, argument, given, expected) => {
     expect(resolve(argument, given)).toMatchObject({ argument, ...expected });
@@ -59,7 +67,8 @@ describe('an image is named', () => {
 describe('a name is refused', () => {
   test.each<[string, Given, string]>([
     ['foo:bar', {}, "Unknown protocol 'foo'"],
-    ['nbd://host/x', {}, 'cannot be read by this version'],
+    ['ssh://host/x', {}, 'cannot be read by this version'],
+    ['nbd://host:x/', {}, 'no port'],
     ['x', { format: 'nonsense' }, "Unknown driver 'nonsense'"],
     ['x', { format: 'vdi' }, "Driver 'vdi' is not available in this version"],
     ['x', { imageOpts: true, format: 'raw' }, 'mutually exclusive'],
@@ -72,7 +81,8 @@ describe('a name is refused', () => {
     ['driver=raw,offset=512,file.filename=x', { imageOpts: true }, "The option 'offset' is not available in this version"],
     ['driver=qcow2,backing.driver=raw,file.filename=x', { imageOpts: true }, "The option 'backing.driver' is not available"],
     ['driver=raw,file.driver=qcow2,file.file.filename=x', { imageOpts: true }, "A 'qcow2' node below another is not available"],
-    ['driver=raw,file.driver=nbd,file.path=x', { imageOpts: true }, "Driver 'nbd' is not available in this version"],
+    ['driver=raw,file.driver=ssh,file.path=x', { imageOpts: true }, "Driver 'ssh' is not available in this version"],
+    ['driver=raw,file.driver=nbd,file.export=x', { imageOpts: true }, 'needs a host'],
     ['file.filename=x,force-share=off', { imageOpts: true, forceShare: true }, 'conflicts with image options'],
     ['json:{', {}, 'Could not parse the JSON options'],
     ['json:[1]', {}, 'Invalid JSON object given'],

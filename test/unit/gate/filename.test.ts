@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { EngineError } from '../../../src/engine/errors';
 import { protocolOf, resolveName } from '../../../src/engine/gate/filename';
+import { remoteNameOf } from '../../../src/engine/gate/remoteName';
 
 const backing = { imageFilename: '/images/overlay.qcow2', role: 'backing', currentFolder: '/run' } as const;
 
@@ -44,13 +46,14 @@ describe('a backing file', () => {
   });
 
   test.each([
-    ['nbd:localhost:10809', 'nbd'],
-    ['http://example.org/x', 'http'],
+    ['nbd:localhost', 'nbd'],
+    ['http:/x', 'http'],
+    ['ssh://example.org/x', 'ssh'],
     ['fat:/etc', 'fat'],
     ['host_device:/dev/sda', 'host_device'],
     ['weird:thing', 'weird'],
   ])('%j is no local file', (name, protocol) => {
-    expect(resolveName(name, backing)).toEqual({ filename: name, path: null, realPath: null, protocol });
+    expect(resolveName(name, backing)).toEqual({ filename: name, path: null, realPath: null, protocol, remote: null });
   });
 });
 
@@ -69,6 +72,43 @@ describe('other names', () => {
   });
 });
 
+describe('names of servers', () => {
+  test.each([
+    ['http://example.org/a b.qcow2', 'http://example.org/a b.qcow2', { protocol: 'http' }],
+    ['https://[::1]:8080/x?y=z', 'https://[::1]:8080/x?y=z', { protocol: 'http' }],
+    ['nbd://host', 'nbd://host:10809', { exportName: '', tls: false, socket: { type: 'inet', host: 'host', port: 10809 } }],
+    ['nbd://host:1/a/b', 'nbd://host:1/a/b', { exportName: 'a/b', socket: { port: 1 } }],
+    ['nbd+tcp://[::1]:2/%20x', 'nbd://[::1]:2/ x', { exportName: ' x', socket: { host: '::1' } }],
+    ['nbds://host/x', 'nbds://host:10809/x', { tls: true }],
+    ['nbd+unix:///x?socket=/a%20b', 'nbd+unix:///x?socket=/a b', { socket: { type: 'unix', path: '/a b' } }],
+    ['nbd:host:10810', 'nbd://host:10810', { exportName: '' }],
+    ['nbd:[::1]:10810:exportname=a:b', 'nbd://[::1]:10810/a:b', { exportName: 'a:b' }],
+    ['nbd:unix:/s:exportname=x', 'nbd+unix:///x?socket=/s', { exportName: 'x', socket: { path: '/s' } }],
+  ])('%s', (name, filename, address) => {
+    expect(resolveName(name, backing)).toMatchObject({ filename: name, path: null, remote: { filename, recorded: name, address } });
+  });
+
+  test.each([
+    'http:///x',
+    'http://',
+    'nbd:',
+    'nbd:host:x',
+    'nbd:host:70000',
+    'nbd:unix:',
+    'nbd://',
+    'nbd://host:0/x',
+    'nbd://host/x?socket=y',
+    'nbd+unix:///x',
+    'nbd+unix://host/x?socket=y',
+    'nbd+unix:///%zz?socket=y',
+    'nbd+unix:///%00?socket=y',
+    `nbd://host/${'x'.repeat(5000)}`,
+  ])('%j is none', (name) => {
+    expect(resolveName(name, backing).remote).toBeNull();
+    expect(() => remoteNameOf(name)).toThrow(EngineError);
+  });
+});
+
 describe('json: names', () => {
   test.each([
     ['{"driver":"file","filename":"/x"}', '/x'],
@@ -77,8 +117,9 @@ describe('json: names', () => {
     ['{"file.filename":"x"}', '/run/x'],
     ['{"filename":"file:x"}', '/run/file:x'],
     ['{"driver":"raw","offset":512,"file":{"driver":"file","filename":"/x"}}', null],
-    ['{"driver":"nbd","host":"example.org"}', null],
-    ['{"driver":"qcow2","file":{"driver":"http","url":"http://x"}}', null],
+    ['{"driver":"nbd","host":"example.org","unknown":1}', null],
+    ['{"driver":"http","url":"https://x"}', null],
+    ['{"driver":"qcow2","offset":1,"file":{"driver":"http","url":"http://x"}}', null],
     ['{"driver":"qcow2","file":{"driver":"http","filename":"/x"}}', null],
     ['{"driver":"file","filename":"a\\u0000b"}', null],
     ['{"driver":"blkdebug","image":{"driver":"file","filename":"/x"}}', null],
@@ -88,6 +129,22 @@ describe('json: names', () => {
     ['{"__proto__":{"filename":"/x"}}', null],
   ])('%s', (json, path) => {
     expect(resolveName(`json:${json}`, backing)).toMatchObject({ path, protocol: 'json' });
+  });
+
+  test.each([
+    ['{"driver":"nbd","host":"example.org"}', 'nbd', 'nbd://example.org:10809'],
+    ['{"driver":"qcow2","file":{"driver":"http","url":"http://x/y"}}', 'http', 'http://x/y'],
+    ['{"file.driver":"nbd","file.server.type":"unix","file.server.path":"/s","file.export":"e"}', 'nbd+unix', 'nbd+unix:///e?socket=/s'],
+    ['{"file":{"driver":"nbd","filename":"nbd+unix:///?socket=/s"}}', 'nbd+unix', 'nbd+unix://?socket=/s'],
+    ['{"driver":"https","url":"https://x/","sslverify":"off"}', 'https', 'json:{"driver":"https","url":"https://x/","sslverify":"off"}'],
+  ])('%s leads to a server', (json, protocol, filename) => {
+    const name = `json:${json}`;
+    expect(resolveName(name, backing)).toMatchObject({
+      filename: name,
+      path: null,
+      protocol,
+      remote: { filename, recorded: expect.any(String) as string },
+    });
   });
 
   test('nested without end', () => {

@@ -17,6 +17,8 @@ export interface HttpOptions extends HttpClientOptions {
 }
 
 const BACK_OFF: BackOff = { attempts: 5, firstMs: 250, mostMs: 4000 };
+/** Whoever opens wants to know soon that nobody is there. */
+const OPENING_ATTEMPTS = 2;
 
 /**
  * A file on a web server, fetched by ranges (RFC 9110, section 14). Each answer must be of the file that was opened, by length and ETag or
@@ -43,7 +45,7 @@ export class HttpFetcher implements RangeFetcher {
     const requests = new Requests(new HttpClient(url, options), options);
     const { name } = requests.client;
     try {
-      const validator = await requests.tryHard(options.signal, async () => {
+      const validator = await requests.tryHard(OPENING_ATTEMPTS, options.signal, async () => {
         const response = await requests.client.get({ Range: 'bytes=0-0' }, options.signal);
         try {
           return validatorOf(response, readContentRange(name, response).size);
@@ -68,7 +70,7 @@ export class HttpFetcher implements RangeFetcher {
   async fetch(offset: number, length: number, signal: AbortSignal): Promise<Uint8Array> {
     const bytes = new Uint8Array(length);
     let done = 0;
-    await this.requests.tryHard(signal, async () => {
+    await this.requests.tryHard(Infinity, signal, async () => {
       // What came before the connection broke is not fetched again.
       const response = await this.request(offset + done, length - done, signal);
       for await (const chunk of response as AsyncIterable<Buffer>) {
@@ -135,7 +137,7 @@ class Requests {
   }
 
   /** @throws EngineError `network.failed` after the last try */
-  async tryHard<T>(signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
+  async tryHard<T>(most: number, signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
     for (let failed = 1; ; failed++) {
       try {
         const result = await attempt();
@@ -149,7 +151,7 @@ class Requests {
           throw error;
         }
         const reason = error instanceof Error ? error.message : String(error);
-        if (failed >= this.backOff.attempts) {
+        if (failed >= Math.min(most, this.backOff.attempts)) {
           this.is('offline');
           throw networkFailed(this.client.name, `${reason.replace(/\.?$/, '.')} It was tried ${failed} times.`, error);
         }

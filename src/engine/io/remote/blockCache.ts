@@ -90,10 +90,13 @@ export class BlockCache {
     const first = Math.floor(offset / this.blockSize);
     const last = Math.floor((end - 1) / this.blockSize);
     for (let index = first; index <= last; index++) {
-      const block = this.blocks.get(index);
-      if (!block) {
+      // Before anything is copied: whoever has to come again finds the buffer as it was.
+      if (!this.blocks.has(index)) {
         throw new NotLoaded(() => this.load(first, last));
       }
+    }
+    for (let index = first; index <= last; index++) {
+      const block = this.blocks.get(index)!;
       this.touch(index, block);
       const start = index * this.blockSize;
       const from = Math.max(offset, start);

@@ -1,13 +1,15 @@
-import type { ByteSource } from '../source';
+import { readOnlyImage } from '../../errors';
+import type { Storage } from '../storage';
 import { BlockCache, type BlockCacheOptions } from './blockCache';
 import type { RangeFetcher } from './rangeFetcher';
 
-/** What can be fetched by ranges, as a source of bytes: `read` throws `NotLoaded` for what has to be fetched first (see `loading`). */
-export class RemoteSource implements ByteSource {
+/** What can only be fetched by ranges, as a storage: `read` throws `NotLoaded` for what has to be fetched first (see `loading`). */
+export class RemoteSource implements Storage {
   readonly name: string;
   readonly size: number;
-  /** Nobody knows what a server's file system has allocated. */
   readonly allocatedBytes: number;
+  readonly allocationKnown = false;
+  readonly writable = false;
   private readonly cache: BlockCache;
   private readonly release: () => void;
 
@@ -26,6 +28,26 @@ export class RemoteSource implements ByteSource {
 
   extentAt(hostOffset: number): { readonly length: number; readonly data: boolean } {
     return { length: this.size - hostOffset, data: true };
+  }
+
+  write(): never {
+    throw readOnlyImage(this.name);
+  }
+
+  writeZeroes(): never {
+    throw readOnlyImage(this.name);
+  }
+
+  discard(): never {
+    throw readOnlyImage(this.name);
+  }
+
+  truncate(): never {
+    throw readOnlyImage(this.name);
+  }
+
+  flush(): Promise<void> {
+    return Promise.resolve();
   }
 
   close(): void {

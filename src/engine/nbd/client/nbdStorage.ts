@@ -30,6 +30,7 @@ export class NbdStorage implements Storage {
   readonly name: string;
   readonly size: number;
   readonly allocatedBytes: number;
+  readonly allocationKnown = false;
   readonly writable: boolean;
   readonly client: NbdClient;
   private readonly cache: BlockCache;
