@@ -140,7 +140,7 @@ const COMMANDS: Readonly<Record<string, CommandHelp>> = {
       OUTPUT,
       ['-q', 'print nothing but errors'],
       ['-p', 'show progress'],
-      ['-r leaks|all', 'repair; not available in this version'],
+      ['-r leaks|all', 'repair: only what wastes space, or what is corrupt too'],
       ['-T CACHE', 'accepted and checked, without effect'],
       ['--deep', 'decompress every compressed cluster too'],
       ['--strict', 'let findings beyond those of qemu-img count for the exit code'],

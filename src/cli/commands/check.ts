@@ -3,7 +3,9 @@ import { openChain } from '../../engine/block/chain';
 import { linkError } from '../../engine/block/complete';
 import type { OpenedChain } from '../../engine/block/layer';
 import { checkImage } from '../../engine/check/check';
+import { EngineError } from '../../engine/errors';
 import { followGate, type Follow } from '../../engine/gate/policies';
+import { repairImage } from '../../engine/manage/repair';
 import { requireDataFileName, requireLuksHeader } from '../../engine/info/opening';
 import { CommandLine, FOLLOW, FORMAT, OUTPUT, requireCacheMode, type Context } from '../commandLine';
 import { checkJson, checkText, findingLines } from '../checkOutput';
@@ -11,6 +13,7 @@ import { CommandError, UsageError } from '../errors';
 import { fileNameFor, lockForReading, WAITING } from '../guestChain';
 import type { ImageArgument } from '../imageArguments';
 import { prettyJson } from '../json';
+import { manageContext, managedFile } from '../managing';
 import { ProgressLine } from '../progress';
 
 const EXIT_UNSUPPORTED = 63;
@@ -46,9 +49,12 @@ export async function check(args: readonly string[], context: Context): Promise<
   const output = line.output();
   requireCacheMode(line.value('cache'), 1);
   const follow = line.follow() ?? 'all';
-  refuseRepair(line.value('repair'));
+  const repair = repairMode(line.value('repair'));
   const image = line.image(0);
   const quiet = line.has('quiet');
+  if (repair !== null) {
+    return repairThenConclude(repair, line, { image, output, quiet, strict: line.has('strict') }, context);
+  }
   const chain = await openForCheck(image, follow);
   const progress = new ProgressLine(output === 'json' ? context.err : context.out, context.err, line.has('progress') && !quiet);
   try {
@@ -63,14 +69,51 @@ export async function check(args: readonly string[], context: Context): Promise<
   }
 }
 
-function refuseRepair(repair: string | null): void {
-  if (repair === null) {
-    return;
-  }
-  if (repair !== 'leaks' && repair !== 'all') {
+function repairMode(repair: string | null): 'leaks' | 'all' | null {
+  if (repair !== null && repair !== 'leaks' && repair !== 'all') {
     throw new UsageError(`Unknown option value for -r (expecting 'leaks' or 'all'): ${repair}`);
   }
-  throw new CommandError('Repair is not available in this version; nothing was changed. Run without -r to see what is wrong.');
+  return repair;
+}
+
+/** `-r`: what was found and repaired, and what a second check says. */
+async function repairThenConclude(
+  repair: 'leaks' | 'all',
+  line: CommandLine,
+  presentation: Presentation,
+  context: Context,
+): Promise<number> {
+  const { image, output, quiet } = presentation;
+  if (image.forceShare) {
+    throw new CommandError(`Could not open '${image.argument}': force-share=on can only be used with read-only images`);
+  }
+  const progress = new ProgressLine(output === 'json' ? context.err : context.out, context.err, line.has('progress') && !quiet);
+  try {
+    const { before, after } = await repairImage(
+      managedFile(image),
+      repair,
+      { deep: line.has('deep'), maxFindings: MAX_FINDINGS },
+      { ...manageContext(line, image, context), onProgress: progress.report },
+    );
+    progress.end();
+    if (after === null) {
+      return conclude(before, presentation, context);
+    }
+    context.err.write(findingLines(before));
+    const { leaksFixed, corruptionsFixed } = after.counts;
+    if (output === 'human' && !quiet && leaksFixed + corruptionsFixed > 0) {
+      context.out.write(
+        'The following inconsistencies were found and repaired:\n\n' +
+          `    ${leaksFixed} leaked clusters\n    ${corruptionsFixed} corruptions\n\nDouble checking the fixed image now...\n`,
+      );
+    }
+    return conclude(after, presentation, context);
+  } catch (error) {
+    progress.end();
+    throw error instanceof EngineError && error.message === 'This image format does not support checks'
+      ? unsupported(error.message)
+      : error;
+  }
 }
 
 /** The image, its data file, and its chain as far as it is there: only the image's own files are needed. */

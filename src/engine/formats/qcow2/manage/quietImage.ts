@@ -44,13 +44,17 @@ export class QuietImage {
   }
 
   /**
+   * @param repairing the image may be marked as corrupt: whoever opens it sees to that
    * @param settled the refcounts are right although the header says that they may not be: whoever has the image open sees to it
    * @throws EngineError for what QEMU's driver refuses to open for writing
    */
-  static open(storage: Storage, { settled = false }: { readonly settled?: boolean } = {}): QuietImage {
+  static open(
+    storage: Storage,
+    { settled = false, repairing = false }: { readonly settled?: boolean; readonly repairing?: boolean } = {},
+  ): QuietImage {
     const metadata = readQcow2Metadata(storage);
     requireOpenable(metadata);
-    if (metadata.corrupt || (metadata.dirty && !settled)) {
+    if (!repairing && (metadata.corrupt || (metadata.dirty && !settled))) {
       throw corruptImage(
         storage.name,
         'qcow2 header',

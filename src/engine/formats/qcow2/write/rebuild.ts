@@ -24,9 +24,10 @@ const OFFSET_HIGH = 0x00ffffff;
 /**
  * Counts what refers to each cluster and sets the refcounts to that: for an image whose refcounts lag behind its tables (`dirty`), which
  * says that everything else is as it should be. A crash meanwhile leaves it dirty.
+ * @param only `leaks`: refcounts are made less and never more
  * @throws EngineError `image.corrupt`, `file.io`, `file.full`
  */
-export function* rebuildRefcounts(storage: Storage, metadata: Qcow2Metadata): Steps<void> {
+export function* rebuildRefcounts(storage: Storage, metadata: Qcow2Metadata, only: 'all' | 'leaks' = 'all'): Steps<void> {
   const { clusterSize } = metadata;
   const header = yield* load(() => new HeaderFields(storage, metadata));
   const moved: { hostOffset: number; length: number }[] = [];
@@ -47,7 +48,7 @@ export function* rebuildRefcounts(storage: Storage, metadata: Qcow2Metadata): St
       countReferences(metadata, count);
     });
     // Blocks that are made on the way count themselves: the window's own count of them is one more then.
-    yield* setRefcounts(refcounts, first, window, order);
+    yield* setRefcounts(refcounts, first, window, order, only);
   }
   for (const { hostOffset, length } of moved) {
     order.free(hostOffset, length);
@@ -74,18 +75,19 @@ function openTables(
   return { refcounts, order };
 }
 
-function* setRefcounts(refcounts: Refcounts, first: number, window: Uint32Array, order: MetadataOrder): Steps<void> {
+function* setRefcounts(refcounts: Refcounts, first: number, window: Uint32Array, order: MetadataOrder, only: 'all' | 'leaks'): Steps<void> {
   for (let x = 0; x < window.length; x++) {
     const wanted = window[x]!;
     const present = yield* load(() => refcounts.get(first + x));
-    if (wanted !== present) {
+    if (wanted !== present && (only === 'all' || wanted < present)) {
       yield* order.makeRoom();
       yield* refcounts.set(first + x, wanted);
     }
   }
 }
 
-function countReferences(metadata: Qcow2Metadata, count: (hostOffset: number, length: number) => void): void {
+/** Calls `count` for each range that something refers to, as often as something does. @throws EngineError `image.corrupt`, `file.io` */
+export function countReferences(metadata: Qcow2Metadata, count: (hostOffset: number, length: number) => void): void {
   const { source, clusterSize, autoclearFeatures, cryptMethod, extensions } = metadata;
   count(0, 1);
   const { snapshots, length } = readSnapshotTable(metadata);
