@@ -2,7 +2,7 @@ import type { OutputStream } from './streams';
 import { CommandError, UsageError } from './errors';
 import { HelpRequest } from './help';
 import { resolveImageArgument, type ImageArgument } from './imageArguments';
-import { ObjectDefinitions } from './objectDefinitions';
+import { ObjectDefinitions, type TlsCredentials } from './objectDefinitions';
 import { readOptions, type Occurrence, type OptionSpec } from './options';
 
 /** What a command is given beside its arguments. */
@@ -102,6 +102,9 @@ export class CommandLine {
 
   /** The secret that `--object` defined under an ID; null when there is none. */
   readonly secretOf = (id: string): Uint8Array | null => this.objects.secret(id);
+
+  /** The certificates that `--object` named under an ID. @throws CommandError, EngineError */
+  readonly tlsCredentialsOf = (id: string): TlsCredentials => this.objects.tlsCredentials(id);
 
   /** `--output`; @throws CommandError */
   output(): 'human' | 'json' {

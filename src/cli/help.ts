@@ -271,6 +271,7 @@ const COMMANDS: Readonly<Record<string, CommandHelp>> = {
       ['-A, --allocation-depth', 'let clients ask which image of the chain holds what'],
       ['-B, --bitmap NAME', 'let clients ask what a persistent bitmap says'],
       ['--discard unmap|ignore', 'what clients give up is given back to the file system, or kept (ignore)'],
+      ['--tls-creds ID', 'serve only clients with TLS; ID of --object tls-creds-x509,id=ID,endpoint=server,dir=FOLDER'],
       ['--fork', 'serve in the background; ends when clients can come'],
       ['--pid-file PATH', 'write the process ID of the server there'],
       ['--cache, --aio MODE, -n', 'accepted as qemu-nbd has them, without effect'],

@@ -1,9 +1,12 @@
+import { join } from 'node:path';
+
 import { readSmallFile } from '../engine/io/smallFile';
 import { CommandError } from './errors';
 import { splitWords } from './keyValues';
 
 /** A passphrase is short; what is longer is some other file. */
 const MOST_SECRET_BYTES = 64 * 1024;
+const MOST_PEM_BYTES = 256 * 1024;
 
 /** Object types that qemu-img lets be made on its command line. */
 const TYPES = new Set([
@@ -23,10 +26,21 @@ const TYPES = new Set([
   'tls-creds-x509',
 ]);
 
-/** Takes `--object` definitions: the secrets of encrypted images. Other objects are only checked. A secret's file is read when it is used. */
+/** What a server shows its clients, and what it demands of them. */
+export interface TlsCredentials {
+  readonly ca: Uint8Array;
+  readonly cert: Uint8Array;
+  readonly key: Uint8Array;
+  /** Clients must show a certificate. */
+  readonly verifyPeer: boolean;
+}
+
+/**
+ * Takes `--object` definitions: the secrets of encrypted images, and the certificates of servers. Other objects are only checked. Files are
+ * read when they are used.
+ */
 export class ObjectDefinitions {
-  private readonly ids = new Set<string>();
-  private readonly secrets = new Map<string, ReadonlyMap<string, string>>();
+  private readonly objects = new Map<string, ReadonlyMap<string, string>>();
   private readonly exitCode: number;
 
   /** @param exitCode for a definition that is wrong */
@@ -48,19 +62,42 @@ export class ObjectDefinitions {
     if (type === 'secret' && properties.has('file') === properties.has('data')) {
       throw this.refuse(properties.has('file') ? "'file' and 'data' are mutually exclusive" : "Either 'file' or 'data' must be provided");
     }
-    if (this.ids.has(id)) {
+    if (this.objects.has(id)) {
       throw this.refuse(`attempt to add duplicate property '${id}' to object (type 'container')`);
     }
-    this.ids.add(id);
-    if (type === 'secret') {
-      this.secrets.set(id, properties);
+    this.objects.set(id, properties);
+  }
+
+  /**
+   * The files that a `tls-creds-x509` object names by its folder (`dir`), as QEMU and GnuTLS call them.
+   * @throws CommandError, EngineError `file.notFound`, `file.io`
+   */
+  tlsCredentials(id: string): TlsCredentials {
+    const properties = this.objects.get(id);
+    if (!properties) {
+      throw this.refuse(`No TLS credentials with id '${id}'`);
     }
+    const folder = properties.get('dir');
+    if (properties.get('qom-type') !== 'tls-creds-x509' || folder === undefined) {
+      throw this.refuse(`'${id}' is no object of the type tls-creds-x509 with a folder ('dir')`);
+    }
+    if (properties.get('endpoint') !== 'server') {
+      throw this.refuse('Expecting TLS credentials with a server endpoint');
+    }
+    const file = (name: string) => readSmallFile(join(folder, name), MOST_PEM_BYTES);
+    const verify = properties.get('verify-peer') ?? 'on';
+    return {
+      ca: file('ca-cert.pem'),
+      cert: file('server-cert.pem'),
+      key: file('server-key.pem'),
+      verifyPeer: verify === 'on' || verify === 'yes' || verify === 'true',
+    };
   }
 
   /** The bytes of a secret; null when there is none of that ID. @throws CommandError, EngineError `file.notFound`, `file.io` */
   secret(id: string): Uint8Array | null {
-    const properties = this.secrets.get(id);
-    if (!properties) {
+    const properties = this.objects.get(id);
+    if (properties?.get('qom-type') !== 'secret') {
       return null;
     }
     if (properties.has('keyid')) {

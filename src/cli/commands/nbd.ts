@@ -10,7 +10,7 @@ import { removeFile } from '../../engine/io/fileStorage';
 import { CommandLine, FORMAT, requireCacheMode, type Context } from '../commandLine';
 import { announceReady, forkServer } from '../daemon';
 import { CommandError } from '../errors';
-import { fileNameFor } from '../guestChain';
+import { managedFile, manageContext } from '../managing';
 
 const DEFAULT_PORT = 10809;
 
@@ -34,6 +34,7 @@ export async function nbd(args: readonly string[], context: Context): Promise<nu
         { name: 'fork', long: 'fork' },
         { name: 'pid-file', long: 'pid-file', argument: true },
         { name: 'verbose', short: 'v', long: 'verbose' },
+        { name: 'tls-creds', long: 'tls-creds', argument: true },
         { name: 'cache', long: 'cache', argument: true },
         { name: 'nocache', short: 'n', long: 'nocache' },
         { name: 'aio', long: 'aio', argument: true },
@@ -50,7 +51,7 @@ export async function nbd(args: readonly string[], context: Context): Promise<nu
   if (line.has('fork')) {
     return forkServer(args, context);
   }
-  const image = await open(line, settings.readOnly);
+  const image = await open(line, settings.readOnly, context);
   try {
     await serve(image, line, settings);
   } finally {
@@ -74,9 +75,6 @@ function readSettings(line: CommandLine): Settings {
     throw new CommandError(`--detect-zeroes=${detectZeroes} is not available in this version`);
   }
   const socket = line.value('socket');
-  if (socket !== null && (line.has('port') || line.has('bind'))) {
-    throw new CommandError("Can't mix network address with UNIX socket");
-  }
   if (socket !== null && !socket.startsWith('/')) {
     throw new CommandError('socket path must be absolute');
   }
@@ -122,19 +120,17 @@ function readDiscard(mode: string | null): 'unmap' | 'ignore' {
   }
 }
 
-async function open(line: CommandLine, readOnly: boolean): Promise<OpenedImage> {
+async function open(line: CommandLine, readOnly: boolean, context: Context): Promise<OpenedImage> {
   const argument = line.image(0);
-  const { format } = argument;
-  if (format === 'luks') {
-    throw new CommandError(`Could not open '${argument.argument}': LUKS volumes are not decrypted by this version`);
-  }
+  const { filename, format } = managedFile(argument);
   const graph = new BlockGraph({ gate: followGate('all'), currentFolder: process.cwd() });
   try {
-    return await graph.open(fileNameFor(argument), {
-      format: format === 'file' ? 'raw' : format,
+    return await graph.open(filename, {
+      format,
       readOnly,
       user: 'the NBD export',
       forceShare: readOnly && argument.forceShare,
+      passphraseOf: manageContext(line, argument, context).passphraseOf,
     });
   } catch (error) {
     if (error instanceof EngineError) {
@@ -154,13 +150,23 @@ async function serve(image: OpenedImage, line: CommandLine, settings: Settings):
     node: image.node,
     readOnly,
     allocationDepth: line.has('allocation-depth'),
-    bitmaps: bitmap === null ? [] : [storedBitmap(image.node, bitmap, readOnly)],
+    bitmaps: bitmap === null ? [] : [storedBitmap(image.node, bitmap)],
     // A client with several connections would wait for itself.
     multiConn: maxClients !== 1,
     discard,
   };
   const pidFile = line.value('pid-file');
-  const server = await NbdServer.listen({ exports: [offered], address, allowRemote, maxClients });
+  const credentials = line.value('tls-creds');
+  const tls = credentials === null ? undefined : line.tlsCredentialsOf(credentials);
+  const server = await NbdServer.listen({
+    exports: [offered],
+    address,
+    allowRemote,
+    maxClients,
+    ...(tls
+      ? { tls: { ca: Buffer.from(tls.ca), cert: Buffer.from(tls.cert), key: Buffer.from(tls.key) }, verifyClients: tls.verifyPeer }
+      : {}),
+  });
   try {
     const ended = end(server, line.has('persistent'));
     if (pidFile !== null) {
