@@ -177,6 +177,11 @@ export class Refcounts {
       }
     }
     yield* load(() => {
+      if (!Number.isSafeInteger(this.get(cluster))) {
+        // Too large to count from.
+        const block = Math.floor(cluster / this.blockEntries);
+        this.write(this.sliceOf(block, this.blockOffset(block), cluster), cluster, 0);
+      }
       this.change(cluster, 1, refcount - this.get(cluster));
     });
   }
