@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { OpenedChain } from '../../../src/engine/block/layer';
 import { layerStatus } from '../../../src/engine/block/status';
 import { Qcow2Builder } from '../../../src/engine/formats/qcow2/builder';
+import { readSnapshotTable } from '../../../src/engine/formats/qcow2/snapshots';
 import { ClassArray } from '../../../src/engine/map/classSource';
 import { GUEST_CLASS, GuestMap } from '../../../src/engine/map/guestMap';
 import { Pace } from '../../../src/engine/pace';
@@ -86,7 +87,8 @@ describe('the guest map against each layer asked on its own', () => {
     const random = new Random(seed);
     const chain = randomChain(random);
     const detail = chain.layers[0]!.detail;
-    const snapshots = detail.format === 'qcow2' ? detail.metadata.nbSnapshots : 0;
+    // Of a damaged snapshot table fewer may be left than the header says.
+    const snapshots = detail.format === 'qcow2' ? readSnapshotTable(detail.metadata).snapshots.length : 0;
     const views: LayerView[] = [ACTIVE, ...(snapshots > 0 ? [{ kind: 'snapshot', index: random.below(snapshots) } as const] : [])];
     for (const mode of ['state', 'layer'] as const) {
       for (const view of views) {
