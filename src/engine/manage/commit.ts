@@ -1,4 +1,4 @@
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 
 import { BlockGraph } from '../block/graph/blockGraph';
 import { filesOf, readerLocks, writerRole } from '../block/graph/layerFiles';
@@ -44,7 +44,7 @@ export async function commitImage(request: CommitRequest, context: ManageContext
     if (image.format === null && top.detail.format === 'raw') {
       context.onProbedRaw?.(image.filename);
     }
-    const depth = baseDepth(layers, request.base, context.currentFolder ?? process.cwd());
+    const depth = baseDepth(layers, request.base);
     const base = layers[depth]!;
     const { gate, currentFolder, signal, passphraseOf } = context;
     const storages = openForWriting(top, durable);
@@ -68,7 +68,9 @@ export async function commitImage(request: CommitRequest, context: ManageContext
         await target.flush();
       } catch (error) {
         await opened.close().catch(() => undefined);
-        throw error;
+        throw error instanceof EngineError && error.code !== 'cancelled'
+          ? new EngineError(error.code, `Block job failed: ${error.message}`, error.place, error)
+          : error;
       }
       await opened.close();
       if (!keep && top.detail.format === 'qcow2') {
@@ -83,7 +85,7 @@ export async function commitImage(request: CommitRequest, context: ManageContext
 }
 
 /** @throws EngineError `request.invalid` in QEMU's words */
-function baseDepth(layers: readonly Layer[], name: string | null, folder: string): number {
+function baseDepth(layers: readonly Layer[], name: string | null): number {
   const top = layers[0]!;
   if (name === null) {
     if (layers.length < 2) {
@@ -91,9 +93,8 @@ function baseDepth(layers: readonly Layer[], name: string | null, folder: string
     }
     return 1;
   }
-  const found = layers.findIndex(
-    ({ filename, path, link }, depth) => depth > 0 && (filename === name || link.recordedName === name || path === resolve(folder, name)),
-  );
+  // As a name in the image above it would be understood.
+  const found = layers.findIndex(({ path }, depth) => depth > 0 && path === resolve(dirname(layers[depth - 1]!.path), name));
   if (found < 0) {
     throw invalidRequest(`Did not find '${name}' in the backing chain of '${top.filename}'`);
   }
@@ -181,7 +182,7 @@ async function empty(top: Layer, [storage, dataFile]: readonly FileStorage[], { 
   } catch (error) {
     await node.close().catch(() => undefined);
     throw error instanceof EngineError
-      ? new EngineError(error.code, `Could not empty ${top.filename}: ${error.message}`, error.place, error)
+      ? new EngineError(error.code, `Failed to empty ${top.filename}: ${error.message}`, error.place, error)
       : error;
   }
   await node.close();

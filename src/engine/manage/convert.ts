@@ -176,9 +176,14 @@ async function makeTarget(request: ConvertRequest, size: number, context: Conver
     await createImage({ filename: target, format: format ?? 'raw', size, backing, options: given, withoutBacking: true }, context);
   } catch (error) {
     throw error instanceof EngineError && error.code !== 'cancelled'
-      ? new EngineError(error.code, `${target}: error while converting ${format ?? 'raw'}: ${error.message}`, error.place, error)
+      ? new EngineError(error.code, `${target}: error while converting ${format ?? 'raw'}: ${notCreated(error)}`, error.place, error)
       : error;
   }
+}
+
+/** A locked file could be opened; it is not written. */
+function notCreated({ code, message }: EngineError): string {
+  return code === 'file.locked' ? message.replace(/^Could not open '[^']*': /, '') : message;
 }
 
 function openTarget(request: ConvertRequest, format: ImageFormat | null, context: ConvertContext): Promise<OpenedImage> {

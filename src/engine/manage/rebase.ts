@@ -81,7 +81,7 @@ function warnOfProbedRaw({ format, filename }: ManagedFile, { driver }: BlockNod
 }
 
 /** @throws EngineError `request.invalid` */
-function requireFormat({ backingFormat }: RebaseRequest): void {
+function requireFormat({ backingFormat, unsafe }: RebaseRequest): void {
   if (backingFormat === null) {
     return;
   }
@@ -91,7 +91,10 @@ function requireFormat({ backingFormat }: RebaseRequest): void {
     if (error instanceof EngineError && error.code === 'request.invalid') {
       throw new EngineError('request.invalid', `Invalid format name: '${backingFormat}'`, {}, error);
     }
-    throw error;
+    // What is only recorded may be a format that is opened elsewhere.
+    if (!unsafe) {
+      throw error;
+    }
   }
 }
 
