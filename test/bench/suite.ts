@@ -1,9 +1,10 @@
 import type { BenchCase, FigureCase } from './case';
 import { checkCases, checkFigures } from './check';
+import { convertCases } from './convert';
 import { mapCases } from './map';
 import { nbdCases } from './nbd';
 import { windowCases } from './window';
 
 /** Everything that `npm run bench` measures, in the order of the report. */
-export const ratioCases: readonly BenchCase[] = [...checkCases, ...mapCases, ...nbdCases];
+export const ratioCases: readonly BenchCase[] = [...checkCases, ...mapCases, ...convertCases, ...nbdCases];
 export const figureCases: readonly FigureCase[] = [...checkFigures, ...windowCases];
