@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 
-import type { BenchCase } from './case';
-import { CLI, timed } from './process';
+import type { BenchCase, FigureCase } from './case';
+import { CLI, residentPeak, timed } from './process';
 
 /*
  * Our NBD server beside qemu-nbd, with clients that are not ours: `nbdload` (compiled here, from C), and nbdcopy.
@@ -29,7 +29,11 @@ interface Served {
 }
 
 /** Serves an image while `work` runs; the server's start and end are not measured. */
-async function served({ image, format }: Served, server: 'ours' | 'peer', work: (socket: string) => Promise<number>): Promise<number> {
+async function served(
+  { image, format }: Served,
+  server: 'ours' | 'peer',
+  work: (socket: string, pid: number | undefined) => Promise<number>,
+): Promise<number> {
   const socket = at('nbd.sock');
   const options = ['-t', '-e', '8', '-f', format, '-k', socket, at(image)];
   const child =
@@ -38,7 +42,7 @@ async function served({ image, format }: Served, server: 'ours' | 'peer', work: 
       : spawn('qemu-nbd', options, { stdio: ['ignore', 'ignore', 'inherit'] });
   try {
     await listening(child, socket);
-    return await work(socket);
+    return await work(socket, child.pid);
   } finally {
     const ended = once(child, 'exit');
     child.kill('SIGTERM');
@@ -56,9 +60,9 @@ async function listening(child: ChildProcess, socket: string): Promise<void> {
   }
 }
 
-function load(kind: 'read' | 'write', count: number): (socket: string) => Promise<number> {
+function load(kind: 'read' | 'write', count: number, span = SPAN): (socket: string) => Promise<number> {
   return async (socket) => {
-    const child = spawn(at('nbdload'), [socket, kind, `${count}`, `${DEPTH}`, `${SPAN}`, '7'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(at('nbdload'), [socket, kind, `${count}`, `${DEPTH}`, `${span}`, '7'], { stdio: ['ignore', 'pipe', 'inherit'] });
     let output = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text));
     const [code] = (await once(child, 'close')) as [number];
@@ -127,6 +131,51 @@ function makeChain(image: string): void {
   }
 }
 
+/** A hundred images; each cluster lies in one of them. */
+function makeDeepChain(image: string): void {
+  for (let depth = 0; depth < DEEP; depth++) {
+    const name = depth === DEEP - 1 ? image : `deep-${depth}.qcow2`;
+    const backing = depth === 0 ? [] : ['-b', `deep-${depth - 1}.qcow2`, '-F', 'qcow2'];
+    qemuImg('create', '-q', '-f', 'qcow2', ...backing, name, `${DEEP_SPAN}`);
+    const commands: string[] = [];
+    for (let cluster = depth; cluster < DEEP_SPAN / 65536; cluster += DEEP) {
+      commands.push(`write -P ${(cluster % 255) + 1} ${cluster * 65536} 65536`);
+    }
+    execFileSync('qemu-io', ['-f', 'qcow2', at(name)], { input: `${commands.join('\n')}\n`, stdio: ['pipe', 'ignore', 'inherit'] });
+  }
+  qemuImg('convert', '-q', '-f', 'qcow2', '-O', 'qcow2', image, FLAT.image);
+}
+
+/** 64 TiB, every cluster mapped: 256 MiB of L2 tables. Where their data would lie the file has ended. For reading only. */
+function makeHuge(image: string): void {
+  qemuImg('create', '-q', '-f', 'qcow2', '-o', 'cluster_size=2M', image, `${HUGE_SPAN}`);
+  const file = fs.openSync(at(image), 'r+');
+  const header = new DataView(new ArrayBuffer(48));
+  fs.readSync(file, header, 0, 48, 0);
+  const [l1Size, l1Offset] = [header.getUint32(36), header.getUint32(40) * 2 ** 32 + header.getUint32(44)];
+  const cluster = 2 * MIB;
+  const first = fs.fstatSync(file).size;
+  const [l1, table] = [new DataView(new ArrayBuffer(l1Size * 8)), new DataView(new ArrayBuffer(cluster))];
+  for (let index = 0; index < l1Size; index++) {
+    const offset = first + index * cluster;
+    l1.setUint32(index * 8, 0x80000000);
+    l1.setUint32(index * 8 + 4, offset);
+    for (let entry = 0; entry < cluster; entry += 8) {
+      table.setUint32(entry, (0x80000000 | (1 + (entry % 4096))) >>> 0);
+    }
+    fs.writeSync(file, table, 0, cluster, offset);
+  }
+  fs.writeSync(file, l1, 0, l1.byteLength, l1Offset);
+  fs.closeSync(file);
+}
+
+const DEEP = 100;
+const DEEP_SPAN = 128 * MIB;
+const HUGE_SPAN = 64 * 1024 * GIB;
+const DEEP_CHAIN = { image: 'deep.qcow2', format: 'qcow2' } as const;
+const FLAT = { image: 'flat.qcow2', format: 'qcow2' } as const;
+const HUGE = { image: 'huge.qcow2', format: 'qcow2' } as const;
+
 const RAW = { image: 'load.raw', format: 'raw' } as const;
 const QCOW2 = { image: 'load.qcow2', format: 'qcow2' } as const;
 const CHAIN = { image: 'chain.qcow2', format: 'qcow2' } as const;
@@ -192,4 +241,31 @@ export const nbdCases: readonly BenchCase[] = [
   }),
   nbdCase({ name: 'NBD server, nbdcopy, qcow2', target: 0.8, disk: QCOW2, make: makeQcow2, work: copy }),
   nbdCase({ name: 'NBD server, nbdcopy, chain of 10', target: 0.8, disk: CHAIN, make: makeChain, work: copy }),
+];
+
+function depthFigure(server: 'ours' | 'peer', name: string, target: number | null): FigureCase {
+  const work = load('read', READS / 2, DEEP_SPAN);
+  return {
+    name,
+    unit: 'ratio',
+    target,
+    prepare: prepared(DEEP_CHAIN.image, makeDeepChain),
+    measure: async () => (await served(DEEP_CHAIN, server, work)) / (await served(FLAT, server, work)),
+  };
+}
+
+export const nbdFigures: readonly FigureCase[] = [
+  depthFigure('ours', 'NBD server, random 4 KiB reads, chain of 100 / chain of 1', 1.2),
+  depthFigure('peer', 'the same with qemu-nbd', null),
+  {
+    name: 'NBD server, random reads over 64 TiB, peak memory of the process (cache 32 MiB)',
+    unit: 'MiB',
+    target: 96,
+    prepare: prepared(HUGE.image, makeHuge),
+    measure: () =>
+      served(HUGE, 'ours', async (socket, pid) => {
+        await load('read', READS, HUGE_SPAN)(socket);
+        return residentPeak(pid);
+      }),
+  },
 ];

@@ -39,7 +39,8 @@ export function runForMemory(command: string, args: readonly string[]): Promise<
   });
 }
 
-function residentPeak(pid: number | undefined): number {
+/** The most memory that a process has had so far, in MiB. */
+export function residentPeak(pid: number | undefined): number {
   try {
     const status = fs.readFileSync(`/proc/${pid ?? 'none'}/status`, 'utf8');
     return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? 0) / 1024;
