@@ -113,6 +113,8 @@ export interface GateQuestion {
   readonly path: string | null;
   /** The prefix of a protocol name (`json`, `nbd`, `http`, ...); null for a plain file name. */
   readonly protocol: string | null;
+  /** The address, where the name leads to a server that can be read; null otherwise. */
+  readonly address: string | null;
 }
 
 export interface GateAnswer {

@@ -2,6 +2,7 @@ import * as path from 'node:path';
 
 import { realPath } from '../io/realPath';
 import { EngineError } from '../errors';
+import { REMOTE_PROTOCOLS } from '../io/remote/address';
 import { jsonFileName } from './jsonName';
 import { remoteNameOf, type RemoteName } from './remoteName';
 
@@ -77,6 +78,13 @@ function placeName(recorded: string, context: NameContext): PlacedName {
   }
   if (path.isAbsolute(recordedName)) {
     return { filename: recordedName, absolute: recordedName, protocol: null };
+  }
+  const holder = protocolOf(imageFilename) ?? '';
+  if (role !== 'data-file' && REMOTE_PROTOCOLS.has(holder)) {
+    // Beside it on the web server; an export has nothing beside it.
+    const beside = imageFolder + recordedName;
+    const found = holder.startsWith('http') ? remoteOrNull(beside) : null;
+    return { filename: found ? beside : recordedName, absolute: null, protocol: holder, remote: found ?? undefined };
   }
   if (role === 'data-file') {
     return { filename: recordedName, absolute: against(currentFolder, recordedName), protocol: null };

@@ -151,7 +151,7 @@ function stateIcon(state: LinkState): RowIcon | null {
 
 function imageContext({ link, added, namedBy, overlays }: ImageNode): string[] {
   const { state } = link;
-  const grantable = state.kind === 'refused' && state.reason !== 'network' && link.path !== null;
+  const grantable = state.kind === 'refused' && (state.reason === 'network' || link.path !== null);
   return [
     'image',
     state.kind,

@@ -86,7 +86,7 @@ function remedy(reason: RefusalReason, isFile: boolean): string {
     case 'outsideWorkspace':
       return ' "Allow Access…" opens it, now and later.';
     case 'network':
-      return ' Addresses on a network are not contacted.';
+      return ' "Allow Access…" contacts the address, now and later.';
     case 'protocol':
       return isFile ? ' "Allow Access…" opens the file that it describes.' : ' "Locate…" names a local file to open in its place.';
     case 'notFollowed':

@@ -99,7 +99,8 @@ export class AccessCommands {
   }
 
   private async ask({ image, link }: NamedLink): Promise<boolean> {
-    const target = this.parts.gate.refusal(image, link.recordedName)?.path ?? link.path;
+    const refusal = this.parts.gate.refusal(image, link.recordedName);
+    const target = refusal?.address ?? refusal?.path ?? link.path;
     if (target === null) {
       return false;
     }
@@ -163,7 +164,7 @@ function namedLinks({ links: [active, ...below] }: Chain): NamedLink[] {
 }
 
 function isGrantable({ state, path: file }: ChainLink): boolean {
-  return state.kind === 'refused' && state.reason !== 'network' && file !== null;
+  return state.kind === 'refused' && (state.reason === 'network' || file !== null);
 }
 
 /** Nothing is decided about single files before the workspace as a whole is trusted. */

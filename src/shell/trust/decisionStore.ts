@@ -10,7 +10,7 @@ export interface StateStore {
 export interface Grant {
   readonly kind: 'grant';
   readonly image: string;
-  /** Absolute path with symbolic links resolved. */
+  /** Absolute path with symbolic links resolved, or a server's address. */
   readonly target: string;
 }
 

@@ -11,7 +11,7 @@ export interface Surroundings {
 
 /** What the person decided about names that stand in images. */
 export interface Decisions {
-  /** Whether `target` may be opened because `image` names it. */
+  /** Whether `target` - a file's path, or an address - may be opened because `image` names it. */
   isGranted(image: string, target: string): boolean;
   /** The file to open in place of the one that `image` names so; null when nobody said. */
   replacementFor(image: string, recordedName: string): string | null;
@@ -45,7 +45,7 @@ const NETWORK_PROTOCOLS = new Set([
 
 /**
  * The one policy for opening what an image names. In an untrusted workspace nothing; in a trusted one what lies in its folders; elsewhere,
- * or through a protocol, only what the person granted for this image, and no network address at all.
+ * or through a protocol, only what the person granted for this image; so for a network address, wherever it leads.
  */
 export function decide(question: GateQuestion, surroundings: Surroundings, decisions: Decisions): GateAnswer {
   if (!surroundings.trusted) {
@@ -54,6 +54,9 @@ export function decide(question: GateQuestion, surroundings: Surroundings, decis
   const replacement = decisions.replacementFor(question.image, question.recordedName);
   if (replacement !== null) {
     return { allowed: true, reason: null, replacement };
+  }
+  if (question.address !== null) {
+    return decisions.isGranted(question.image, question.address) ? { allowed: true, reason: null } : refused('network');
   }
   if (question.protocol !== null && NETWORK_PROTOCOLS.has(question.protocol.toLowerCase())) {
     return refused('network');

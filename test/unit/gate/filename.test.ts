@@ -88,6 +88,14 @@ describe('names of servers', () => {
     expect(resolveName(name, backing)).toMatchObject({ filename: name, path: null, remote: { filename, recorded: name, address } });
   });
 
+  test('a relative name lies beside its image on a web server, and leads nowhere from an export', () => {
+    const beside = resolveName('base.qcow2', { ...backing, imageFilename: 'https://host/images/top.qcow2' });
+    expect(beside).toMatchObject({ filename: 'https://host/images/base.qcow2', path: null, remote: { protocol: 'https' } });
+    const nowhere = resolveName('base.qcow2', { ...backing, imageFilename: 'nbd+unix:///x?socket=/run/s' });
+    expect(nowhere).toMatchObject({ path: null, realPath: null, remote: null });
+    expect(resolveName('/base.qcow2', { ...backing, imageFilename: 'https://host/top.qcow2' }).path).toBe('/base.qcow2');
+  });
+
   test.each([
     'http:///x',
     'http://',

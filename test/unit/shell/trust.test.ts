@@ -13,6 +13,7 @@ function question(over: Partial<GateQuestion> = {}): GateQuestion {
     recordedName: 'base.qcow2',
     path: '/work/space/base.qcow2',
     protocol: null,
+    address: null,
     ...over,
   };
 }
@@ -43,8 +44,14 @@ describe('the opening gate', () => {
     ['a name in a folder called ..x', { path: '/work/space/..x/base.qcow2' }, WORKSPACE, null],
     ['a file of an untrusted workspace', {}, { ...WORKSPACE, trusted: false }, 'untrustedWorkspace'],
     ['a file in a window without a folder', {}, { trusted: true, folders: [] }, 'outsideWorkspace'],
-    ['an NBD server', { path: null, protocol: 'nbd' }, WORKSPACE, 'network'],
+    ['an NBD server', { path: null, protocol: 'nbd', address: 'nbd://host:10809' }, WORKSPACE, 'network'],
     ['a web address', { path: null, protocol: 'HTTPS' }, WORKSPACE, 'network'],
+    [
+      'a server of an untrusted workspace',
+      { path: null, protocol: 'nbd', address: 'nbd://host:10809' },
+      { ...WORKSPACE, trusted: false },
+      'untrustedWorkspace',
+    ],
     ['an unknown protocol', { path: null, protocol: 'blkdebug' }, WORKSPACE, 'protocol'],
     ['a json: name of a file in the workspace', { protocol: 'json' }, WORKSPACE, 'protocol'],
     ['a name that is no file name', { path: null }, WORKSPACE, 'protocol'],
@@ -65,6 +72,16 @@ describe('the opening gate', () => {
         { ...outside, image: '/work/space/second.qcow2' },
       ].map((each) => decide(each, WORKSPACE, decisions).allowed);
       expect(answers).toEqual([true, true, false, false]);
+    });
+
+    it('contacts this server for this image, and no other', async () => {
+      const server = question({ path: null, protocol: 'nbd', address: 'nbd://host:10809/disk' });
+      await decisions.add({ kind: 'grant', image: server.image, target: 'nbd://host:10809/disk' });
+      const answers = [server, { ...server, address: 'nbd://host:10809/other' }, { ...server, image: '/work/space/second.qcow2' }].map(
+        (each) => decide(each, WORKSPACE, decisions).reason,
+      );
+      expect(answers).toEqual([null, 'network', 'network']);
+      expect(decide(server, { ...WORKSPACE, trusted: false }, decisions).reason).toBe('untrustedWorkspace');
     });
 
     it('opens nothing in an untrusted workspace, and no network address', () => {

@@ -138,7 +138,14 @@ describe('the engine client', () => {
     const client = newClient();
     const { links } = await client.describeChain({ path: image, format: null });
     expect(questions).toEqual([
-      { image, role: 'backing', recordedName: 'base.raw', path: fs.realpathSync(path.join(bundle.folder, 'base.raw')), protocol: null },
+      {
+        image,
+        role: 'backing',
+        recordedName: 'base.raw',
+        path: fs.realpathSync(path.join(bundle.folder, 'base.raw')),
+        protocol: null,
+        address: null,
+      },
     ]);
     expect(links[1]?.state).toEqual({ kind: 'refused', reason: 'outsideWorkspace' });
     allowed = true;
