@@ -68,7 +68,7 @@ function targetOptions(random: Random): { readonly format: string; readonly args
 }
 
 describe('convert', () => {
-  test.each(cases(20, 0))('any image to any other, seed %i', async (caseSeed) => {
+  test.each(cases(12, 0))('any image to any other, seed %i', async (caseSeed) => {
     const home = join(folder.path, `${caseSeed}`);
     await mkdir(home);
     const random = new Random(caseSeed);
@@ -90,7 +90,7 @@ describe('convert', () => {
     }
   });
 
-  test.each(cases(8, 1000))('over a backing file, and into an image that is there, seed %i', async (caseSeed) => {
+  test.each(cases(5, 1000))('over a backing file, and into an image that is there, seed %i', async (caseSeed) => {
     const home = join(folder.path, `${caseSeed}`);
     await mkdir(home);
     const random = new Random(caseSeed);
@@ -172,7 +172,7 @@ async function twinChains(caseSeed: number): Promise<{ readonly image: RandomIma
 }
 
 describe('commit', () => {
-  test.each(cases(10, 2000))('into the next image or one further down, seed %i', async (caseSeed) => {
+  test.each(cases(6, 2000))('into the next image or one further down, seed %i', async (caseSeed) => {
     const { image, home } = await twinChains(caseSeed);
     const random = new Random(caseSeed);
     const drop = random.chance(0.5) ? ['-d'] : [];
@@ -213,7 +213,7 @@ describe('commit', () => {
 });
 
 describe('rebase', () => {
-  test.each(cases(10, 3000))('onto another backing file, onto one of the chain, or onto none, seed %i', async (caseSeed) => {
+  test.each(cases(6, 3000))('onto another backing file, onto one of the chain, or onto none, seed %i', async (caseSeed) => {
     const home = join(folder.path, `rebase-${caseSeed}`);
     await mkdir(home);
     const random = new Random(caseSeed);
@@ -251,7 +251,7 @@ describe('rebase', () => {
 });
 
 describe('dd', () => {
-  test.each(cases(6, 4000))('a part of a disk, seed %i', async (caseSeed) => {
+  test.each(cases(4, 4000))('a part of a disk, seed %i', async (caseSeed) => {
     const home = join(folder.path, `dd-${caseSeed}`);
     await mkdir(home);
     const random = new Random(caseSeed);
