@@ -1,8 +1,12 @@
+import { once } from 'node:events';
 import { mkdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import * as https from 'node:https';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Qcow2Node } from '../../src/engine/formats/qcow2/write/qcow2Node';
 import { RawNode } from '../../src/engine/formats/raw/rawNode';
+import { HttpFetcher } from '../../src/engine/io/http/httpFetcher';
 import { loading } from '../../src/engine/io/loading';
 import { parseRemoteName, type NbdAddress } from '../../src/engine/io/remote/address';
 import type { Connection } from '../../src/engine/io/remote/rangeFetcher';
@@ -426,5 +430,26 @@ describe('TLS', () => {
     await expect(storage(uri, { tls: { psk: { username: 'alice', key: Buffer.alloc(16) } } })).rejects.toMatchObject({
       code: 'network.failed',
     });
+  });
+
+  it('checks a web server too, unless told not to', async () => {
+    const options = { cert: await pem('server-cert.pem'), key: await pem('server-key.pem') };
+    const server = https.createServer(options, (_, response) => {
+      response.writeHead(206, { ETag: '"x"', 'Content-Range': 'bytes 0-0/1000' }).end('x');
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const url = new URL(`https://127.0.0.1:${(server.address() as AddressInfo).port}/x`);
+    try {
+      await expect(HttpFetcher.open(url)).rejects.toThrow('certificate is not trusted');
+      for (const trusting of [{ ca: [await pem('ca-cert.pem')] }, { sslverify: false }]) {
+        const fetcher = await HttpFetcher.open(url, trusting);
+        expect(fetcher.size).toBe(1000);
+        fetcher.close();
+      }
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
   });
 });
