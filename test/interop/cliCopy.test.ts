@@ -268,6 +268,27 @@ describe('dd', () => {
   });
 });
 
+test.each(['qcow2', 'qed'])('only the record of the backing file of a %s image is changed', async (format) => {
+  const name = `record.${format}`;
+  await twins.both(async (cwd) => {
+    await makeWithQemuImg(['create', '-q', '-f', 'raw', 'first.raw', '1M'], { cwd });
+    await makeWithQemuImg(['create', '-q', '-f', format, '-b', 'first.raw', '-F', 'raw', name], { cwd });
+  });
+  for (const backing of [
+    ['-b', 'elsewhere.raw', '-F', 'raw'],
+    ['-b', ''],
+  ]) {
+    const { theirs, ours } = await twins.run(['rebase', '-u', '-f', format, ...backing, name]);
+    expect(ending(ours)).toEqual(ending(theirs));
+    const recorded = async (cwd: string) => {
+      const { stdout } = await qemuImg(['info', '--output=json', '-f', format, name], { cwd });
+      const info = JSON.parse(stdout) as Readonly<Record<string, unknown>>;
+      return [info['backing-filename'], info['backing-filename-format']];
+    };
+    expect(await recorded(twins.ours)).toEqual(await recorded(twins.theirs));
+  }
+});
+
 describe('what is refused', () => {
   test('in the same words', async () => {
     await twins.both(async (cwd) => {

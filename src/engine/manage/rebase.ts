@@ -134,13 +134,14 @@ async function changeRecord(request: RebaseRequest, context: ManageContext): Pro
       const name = backing === '' ? null : backing;
       if (format === 'qcow2') {
         await setBackingLink(QuietImage.open(storage), name, backingFormat);
+        await storage.flush();
       } else {
         const node = await QedNode.open(storage, { nodeName: '#top', filename: image.filename, backing: null, readOnly: false });
         await node.changeBackingFile(name, backingFormat);
+        // It flushes, and closes its file.
         await node.close();
       }
     });
-    await storage.flush();
   } finally {
     storage.close();
   }
