@@ -13,6 +13,7 @@ import { createSampleImages } from './shell/commands/sample';
 import { Targets } from './shell/commands/targets';
 import { Deaths } from './shell/deaths';
 import { ImageEditors } from './shell/editor/imageEditors';
+import { ExportsView } from './shell/exports/exportsView';
 import { Problems } from './shell/problems/problems';
 import { DecisionStore } from './shell/trust/decisionStore';
 import { Gate } from './shell/trust/gate';
@@ -25,6 +26,16 @@ export interface ChainscopeApi {
   /** The view *Chains*. */
   readonly chains: Pick<ChainView, 'ready' | 'reveal' | 'selection' | 'provider'>;
   readonly engine: Pick<EngineClient, 'isRunning'>;
+  /** The view *NBD Exports*. */
+  readonly exports: Pick<ExportsView, 'exports'>;
+}
+
+/** The engine of this window, from activation on. */
+let engineOfWindow: EngineClient | null = null;
+
+/** VS Code waits for it: what is served ends, and images are closed. */
+export async function deactivate(): Promise<void> {
+  await engineOfWindow?.dispose();
 }
 
 /** Wires the parts together. Nothing is read and no worker started before the view is shown, an image opened or a command run. */
@@ -37,10 +48,11 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     answerGate: (question) => gate.answer(question),
     onOutput: (text) => log.info(`Engine: ${text}`),
   });
-  keep({ dispose: () => void engine.dispose() });
+  engineOfWindow = engine;
   const added = new AddedImages(context.workspaceState);
   const model = keep(new ChainModel({ engine, folders, added, log }));
   const view = keep(new ChainView(model, folders, new Expansion(context.workspaceState)));
+  const exportsView = keep(new ExportsView(engine));
   const problems = keep(new Problems());
   const editors = keep(new ImageEditors({ engine, folders, extensionUri: context.extensionUri, log }));
 
@@ -70,24 +82,44 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     }),
   );
 
+  const exportCommands = () => import('./shell/exports/exportCommands');
+  const manageParts = { engine, model, view, added, folders, targets, log };
   const commands: Readonly<Record<string, (argument: unknown) => unknown>> = {
+    addBitmap: manage('addBitmap'),
     addImage: (argument) => images.add(argument),
+    amendImage: manage('amendImage'),
+    applySnapshot: manage('applySnapshot'),
     cancelCheck: (argument) => onFile(argument, (file) => checks.cancel(file)),
     checkImage: (argument) => onFile(argument, (file) => checks.run(file, false)),
     checkImageDeep: (argument) => onFile(argument, (file) => checks.run(file, true)),
+    clearBitmap: manage('clearBitmap'),
+    commitImage: manage('commitImage'),
     compareImages: manage('compareImages'),
+    convertImage: manage('convertImage'),
     copyAsQemuImg: (argument) => images.copyAsQemuImg(argument),
+    copyExportUri: async (argument) => (await exportCommands()).copyExportUri(exportsView, argument),
     copyPath: (argument) => images.copyPath(argument),
     createSampleImages: () => createSampleImages(engine),
+    createSnapshot: manage('createSnapshot'),
+    deleteSnapshot: manage('deleteSnapshot'),
+    disableBitmap: manage('disableBitmap'),
+    enableBitmap: manage('enableBitmap'),
     goToAddress: () => images.goToAddress(),
     grantAccess: (argument) => access.grant(argument),
     locateMissing: (argument) => access.locate(argument),
     manageGrants: () => access.manage(),
+    measureImage: manage('measureImage'),
+    mergeBitmap: manage('mergeBitmap'),
+    newImage: manage('newImage'),
+    newOverlay: manage('newOverlay'),
     openImage: (argument) => images.open(argument),
+    rebaseImage: manage('rebaseImage'),
     refresh: async () => {
       await Promise.all([view.refresh(), editors.reopen(({ state }) => state.kind === 'failed')]);
     },
+    removeBitmap: manage('removeBitmap'),
     removeImage: (argument) => images.remove(argument),
+    resizeImage: manage('resizeImage'),
     restartEngine: async () => {
       await engine.restart();
       await Promise.all([editors.reopen(), view.reread()]);
@@ -96,12 +128,14 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     revealInChains: (argument) => images.reveal(argument),
     showLog: () => log.show(),
     showOverlays: (argument) => images.showOverlays(argument),
+    startExport: async (argument) => (await exportCommands()).startExport(manageParts, argument),
+    stopExport: async (argument) => (await exportCommands()).stopExport(manageParts, exportsView, argument),
   };
   for (const [name, run] of Object.entries(commands)) {
     keep(registerCommand(`chainscope.${name}`, log, run));
   }
 
-  return { chains: view, engine };
+  return { chains: view, engine, exports: exportsView };
 
   function keep<T extends vscode.Disposable>(disposable: T): T {
     context.subscriptions.push(disposable);
@@ -112,7 +146,7 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
   function manage(name: ManageCommand): (argument: unknown) => Promise<void> {
     return async (argument) => {
       const { MANAGE_COMMANDS } = await import('./shell/commands/manage/commands');
-      await MANAGE_COMMANDS[name]({ engine, model, view, added, folders, targets, log }, argument);
+      await MANAGE_COMMANDS[name](manageParts, argument);
     };
   }
 

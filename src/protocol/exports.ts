@@ -19,6 +19,8 @@ export interface ExportParams {
   readonly name: string;
   readonly writable: boolean;
   readonly address: ExportAddress;
+  /** The person agreed to an address that other machines can reach. */
+  readonly allowRemote: boolean;
   /** As in `ManageCall`. */
   readonly withoutLocks: boolean;
   /** Bytes for metadata caches of the chain. */

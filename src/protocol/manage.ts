@@ -73,7 +73,8 @@ export interface ManageRequests {
   };
   snapshotCreate: { params: SnapshotReference; result: null };
   snapshotApply: { params: SnapshotReference; result: null };
-  snapshotDelete: { params: SnapshotReference; result: null };
+  /** `qemu-img snapshot -d` knows names only; an ID leaves no doubt. */
+  snapshotDelete: { params: ImageReference & { readonly id: string; readonly name: string }; result: null };
   /** `granularity` in bytes; null leaves it to the format. */
   bitmapAdd: { params: BitmapReference & { readonly granularity: number | null; readonly enabled: boolean }; result: null };
   bitmapRemove: { params: BitmapReference; result: null };

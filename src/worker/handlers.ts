@@ -20,8 +20,10 @@ import {
   type ImageMethod,
   type ImageRequests,
 } from '../protocol/engine';
+import { exportsChanged, startExport, stopAllExports, stopExport } from '../protocol/exports';
 import { manageCall } from '../protocol/manage';
 import { remoteGate } from './gate';
+import { ImageExports } from './imageExports';
 import { imageHandlers } from './imageHandlers';
 import { manage } from './manageHandlers';
 import type { OpenImage } from './openImage';
@@ -36,11 +38,13 @@ export class EngineService {
   private readonly connection: MessageConnection;
   private readonly gate: OpeningGate;
   private readonly sessions = new Map<number, Session>();
+  private readonly exports: ImageExports;
   private nextSession = 1;
 
   constructor(connection: MessageConnection) {
     this.connection = connection;
     this.gate = remoteGate(connection);
+    this.exports = new ImageExports(this.gate, (exports) => this.tell(connection.sendNotification(exportsChanged, { exports })));
     connection.onRequest(openSession, ({ path, format }, token) => answer(token, (signal) => this.open(path, format, signal)));
     connection.onRequest(closeSession, ({ session }, token) => answer(token, () => this.close(session)));
     connection.onRequest(imageCall, (call, token) => answer(token, (signal) => this.call(call, signal)));
@@ -49,6 +53,9 @@ export class EngineService {
         manage(call, { gate: this.gate, withoutLocks: call.withoutLocks, signal, onProgress: this.progressTo(call.progressToken) }),
       ),
     );
+    connection.onRequest(startExport, (params, token) => answer(token, (signal) => this.exports.start(params, signal)));
+    connection.onRequest(stopExport, ({ id }, token) => answer(token, () => this.exports.stop(id)));
+    connection.onRequest(stopAllExports, (_, token) => answer(token, () => this.exports.stopAll()));
     connection.onRequest(describeChain, ({ path, format }, token) =>
       answer(token, async (signal) => {
         const chain = await openChain(path, { gate: this.gate, format, signal });

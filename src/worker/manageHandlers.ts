@@ -2,10 +2,31 @@ import { openChain } from '../engine/block/chain';
 import { LOOKING } from '../engine/block/follow';
 import { compareChains, type Comparison } from '../engine/block/compare';
 import type { OpenedChain } from '../engine/block/layer';
-import { invalidRequest } from '../engine/errors';
+import { ACTIVE_VIEW } from '../engine/block/status';
+import { EngineError, invalidRequest } from '../engine/errors';
 import type { OpeningGate } from '../engine/gate/gate';
+import { lockSupport } from '../engine/io/imageLocks';
+import { replaceFile } from '../engine/io/replacing';
+import { amendImage } from '../engine/manage/amend';
+import { changeBitmap, type BitmapAction } from '../engine/manage/bitmap';
+import { commitImage } from '../engine/manage/commit';
+import { convertImage, DEFAULT_SPARSE } from '../engine/manage/convert';
+import { createImage } from '../engine/manage/create';
+import type { ManagedFile } from '../engine/manage/managedImage';
+import { measure, measuredSource } from '../engine/manage/measure';
+import { rebaseImage } from '../engine/manage/rebase';
+import { resizeImage } from '../engine/manage/resize';
+import { applyImageSnapshot, createImageSnapshot, deleteImageSnapshot } from '../engine/manage/snapshot';
 import type { PaceOptions } from '../engine/pace';
-import type { ComparisonResult, ImageReference, ManageCall, ManageMethod, ManageRequests } from '../protocol/manage';
+import type {
+  BitmapReference,
+  ComparisonResult,
+  ImageReference,
+  ManageCall,
+  ManageMethod,
+  ManageRequests,
+  MeasureResult,
+} from '../protocol/manage';
 
 /** What an operation is done with. */
 export interface ManageContext extends PaceOptions {
@@ -14,22 +35,119 @@ export interface ManageContext extends PaceOptions {
   readonly withoutLocks: boolean;
 }
 
-type Handler<M extends ManageMethod> = (
-  params: ManageRequests[M]['params'],
-  context: ManageContext,
-) => Promise<ManageRequests[M]['result']>;
+type Params<M extends ManageMethod> = ManageRequests[M]['params'];
+type Handler<M extends ManageMethod> = (params: Params<M>, context: ManageContext) => Promise<ManageRequests[M]['result']>;
 
-const handlers: { readonly [M in ManageMethod]?: Handler<M> } = {
+const handlers: { readonly [M in ManageMethod]: Handler<M> } = {
+  create: ({ path, format, size, backing, options }, context) =>
+    nothing(createImage({ filename: path, format, size, backing: backing ?? undefined, options }, context)),
+  resize: changing(({ size, shrink, preallocation, ...image }, context) =>
+    resizeImage(fileOf(image), { size, shrink, preallocation }, context),
+  ),
+  snapshotCreate: changing(({ snapshot, ...image }, context) => createImageSnapshot(fileOf(image), snapshot, context)),
+  snapshotApply: changing(({ snapshot, ...image }, context) => applyImageSnapshot(fileOf(image), snapshot, context)),
+  snapshotDelete: changing(({ id, name: _name, ...image }, context) => deleteImageSnapshot(fileOf(image), { id }, context)),
+  bitmapAdd: changing(({ granularity, enabled, ...bitmap }, context) => onBitmap(bitmap, { kind: 'add', granularity, enabled }, context)),
+  bitmapRemove: changing((bitmap, context) => onBitmap(bitmap, { kind: 'remove' }, context)),
+  bitmapClear: changing((bitmap, context) => onBitmap(bitmap, { kind: 'clear' }, context)),
+  bitmapEnable: changing((bitmap, context) => onBitmap(bitmap, { kind: 'enable' }, context)),
+  bitmapDisable: changing((bitmap, context) => onBitmap(bitmap, { kind: 'disable' }, context)),
+  bitmapMerge: changing(({ source, ...bitmap }, context) =>
+    onBitmap(bitmap, { kind: 'merge', source: source.bitmap }, context, source.path === bitmap.path ? null : fileOf(source)),
+  ),
+  amend: changing(({ options, ...image }, context) => amendImage(fileOf(image), options, false, context)),
+  convert,
+  measure: measureImage,
+  rebase: changing(({ backing, unsafe, ...image }, context) =>
+    rebaseImage(
+      { image: fileOf(image), backing: backing?.name ?? null, backingFormat: backing?.format ?? null, unsafe, durable: true },
+      context,
+    ),
+  ),
+  commit: changing(({ base, keepTop, ...image }, context) =>
+    commitImage({ image: fileOf(image), base, keep: keepTop, durable: true }, context),
+  ),
   compare,
 };
 
 /** Does what the shell asks for. @throws EngineError */
 export function manage({ method, params }: ManageCall, context: ManageContext): Promise<ManageRequests[ManageMethod]['result']> {
-  const handler = Object.hasOwn(handlers, method) ? handlers[method] : undefined;
-  if (!handler) {
+  if (!Object.hasOwn(handlers, method)) {
     throw invalidRequest(`The engine has no operation '${method}'.`);
   }
-  return (handler as (params: ManageCall['params'], context: ManageContext) => ReturnType<Handler<ManageMethod>>)(params, context);
+  const handler = handlers[method] as (params: ManageCall['params'], context: ManageContext) => ReturnType<Handler<ManageMethod>>;
+  return handler(params, context);
+}
+
+/** An operation on an image that is there; where nothing keeps others from writing it at the same time the person has to agree before. */
+function changing<P>(work: (params: P, context: ManageContext) => Promise<unknown>): (params: P, context: ManageContext) => Promise<null> {
+  return async (params, context) => {
+    requireLocks(context.withoutLocks);
+    return nothing(work(params, context));
+  };
+}
+
+/** @throws EngineError `request.unsupported` where locks cannot be had and nobody agreed to go on without */
+export function requireLocks(withoutLocks: boolean): void {
+  if (!withoutLocks && !lockSupport()) {
+    throw new EngineError('request.unsupported', 'This system does not tell whether another process uses an image, and locks none.');
+  }
+}
+
+async function nothing(work: Promise<unknown>): Promise<null> {
+  await work;
+  return null;
+}
+
+function fileOf({ path, format }: ImageReference): ManagedFile {
+  return { filename: path, format };
+}
+
+function onBitmap(
+  { bitmap, ...image }: BitmapReference,
+  action: BitmapAction,
+  context: ManageContext,
+  source: ManagedFile | null = null,
+): Promise<void> {
+  return changeBitmap(fileOf(image), bitmap, [action], source, context);
+}
+
+/** A target that was there stays until the new one is complete. */
+async function convert(params: Params<'convert'>, context: ManageContext): Promise<null> {
+  const { source, snapshot, target, targetFormat, options, compress } = params;
+  await replaceFile(target, async (passing) => {
+    try {
+      await convertImage(
+        {
+          sources: [fileOf(source)],
+          snapshot: snapshot === null ? null : { idOrName: snapshot },
+          target: passing,
+          format: targetFormat,
+          create: true,
+          options,
+          backing: { name: null, format: null },
+          compressed: compress,
+          sparseBytes: DEFAULT_SPARSE,
+          targetIsZero: false,
+          salvage: false,
+          bitmaps: null,
+          durable: true,
+        },
+        context,
+      );
+    } catch (error) {
+      throw error instanceof EngineError
+        ? new EngineError(error.code, error.message.replaceAll(passing, target), error.place, error)
+        : error;
+    }
+  });
+  return null;
+}
+
+function measureImage({ source, targetFormat, options }: Params<'measure'>, context: ManageContext): Promise<MeasureResult> {
+  return withChain(source, context, async (chain) =>
+    measure({ format: targetFormat, options, source: await measuredSource(chain, ACTIVE_VIEW, context) }, context),
+  );
 }
 
 async function compare({ first, second, strict }: ManageRequests['compare']['params'], context: ManageContext): Promise<ComparisonResult> {

@@ -60,6 +60,8 @@ export class NbdServer {
   private readonly connections = new Map<number, Connection>();
   private readonly waiting = new Set<net.Socket>();
   private readonly listeners = new Set<() => void>();
+  /** Of clients that are gone. */
+  private readonly past: Traffic = { bytesRead: 0, bytesWritten: 0 };
   private nextId = 1;
 
   private constructor(options: NbdServerOptions) {
@@ -98,6 +100,16 @@ export class NbdServer {
 
   get clients(): readonly NbdClientInfo[] {
     return [...this.connections.values()].map(({ id, exportName, traffic }) => ({ id, exportName, ...traffic }));
+  }
+
+  /** Of all clients since the start, also of those that are gone. */
+  get traffic(): Readonly<Traffic> {
+    const total = { ...this.past };
+    for (const { traffic } of this.connections.values()) {
+      total.bytesRead += traffic.bytesRead;
+      total.bytesWritten += traffic.bytesWritten;
+    }
+    return total;
   }
 
   /** Calls back when a client has come, has chosen its export, or has gone. */
@@ -230,6 +242,8 @@ export class NbdServer {
     if (!this.connections.delete(connection.id)) {
       return;
     }
+    this.past.bytesRead += connection.traffic.bytesRead;
+    this.past.bytesWritten += connection.traffic.bytesWritten;
     this.tell();
     const [next] = this.waiting;
     if (next && !this.isFull && this.server.listening) {

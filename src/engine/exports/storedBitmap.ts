@@ -25,6 +25,12 @@ export function storedBitmap(top: BlockNode, name: string): BitmapView {
   throw invalidRequest(`Bitmap '${name}' is not found`);
 }
 
+/** All persistent bitmaps of an image, but for those that were not stored properly. */
+export function storedBitmaps(top: BlockNode): readonly BitmapView[] {
+  const metadata = qcow2MetadataOf(top);
+  return (metadata ? listBitmaps(metadata) : []).filter(({ inconsistent }) => !inconsistent).map(({ name }) => storedBitmap(top, name));
+}
+
 function keeperOf(node: BlockNode): BitmapKeeper | null {
   const image = node instanceof TrackedNode ? node.image : node;
   return image instanceof Qcow2Node && image.hooks instanceof BitmapKeeper ? image.hooks : null;

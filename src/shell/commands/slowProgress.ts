@@ -9,6 +9,12 @@ const SLOW_MS = 400;
 export class SlowProgress {
   private readonly listeners: ((fraction: number) => void)[] = [];
   private percent = 0;
+  private detail = '';
+
+  /** What is shown beside the share done. */
+  describe(detail: string): void {
+    this.detail = detail;
+  }
 
   /** Called with the fraction done, 0 to 1, at most once for each percent. */
   onDidAdvance(listener: (fraction: number) => void): void {
@@ -46,7 +52,10 @@ export class SlowProgress {
         token.onCancellationRequested(cancel);
         let shown = 0;
         const show = (): void => {
-          progress.report({ increment: this.percent - shown, message: `${this.percent} %` });
+          progress.report({
+            increment: this.percent - shown,
+            message: [`${this.percent} %`, ...(this.detail === '' ? [] : [this.detail])].join(' · '),
+          });
           shown = this.percent;
         };
         show();

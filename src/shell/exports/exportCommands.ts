@@ -112,6 +112,8 @@ export async function startExport(parts: ManageParts, argument: unknown): Promis
     name: '',
     writable: answers.writable,
     address: answers.kind === 'unix' ? { kind: 'unix', path: answers.socketPath } : { kind: 'tcp', host, port: answers.port },
+    // `mayServe` has asked.
+    allowRemote: answers.kind === 'tcp' && !isLoopback(host),
     withoutLocks,
     cacheBytes: metadataCacheBytes(),
   });

@@ -5,7 +5,7 @@ import { askGate, imageChanged, progressType, type GateAnswer, type GateQuestion
 import { exportsChanged, type ExportInfo } from '../../protocol/exports';
 import { CallError, ENGINE_DIED, INTERNAL, plainError, type CallOptions } from '../../protocol/imageClient';
 import { PortReader, PortWriter } from '../../protocol/portTransport';
-import { withSignal } from './signals';
+import { untilSettled, withSignal } from './signals';
 import type { ImageChange } from './imageSession';
 import { nodePort } from './nodePort';
 
@@ -75,13 +75,14 @@ export class RunningWorker {
   }
 
   /**
-   * Sends a request. An aborted one rejects at once; the worker gets to know and stops at its next turn.
+   * Sends a request. An aborted one rejects at once; the worker gets to know and stops at its next turn. With `settle` it rejects when the
+   * worker has stopped.
    * @throws CallError
    */
   async request<P, R>(
     type: RequestType<P, R, WireError>,
     params: (progressToken: string | null) => NoInfer<RequestParam<P>>,
-    { signal, onProgress }: CallOptions = {},
+    { signal, onProgress, settle = false }: CallOptions & { readonly settle?: boolean } = {},
   ): Promise<R> {
     if (this.ended) {
       throw plainError(ENGINE_DIED, this.reason);
@@ -89,7 +90,7 @@ export class RunningWorker {
     const progressToken = onProgress ? `${this.nextToken++}` : null;
     const progress = onProgress && this.connection.onProgress(progressType, progressToken ?? '', onProgress);
     try {
-      return await withSignal(signal, (token) => this.connection.sendRequest(type, params(progressToken), token));
+      return await (settle ? untilSettled : withSignal)(signal, (token) => this.connection.sendRequest(type, params(progressToken), token));
     } catch (error) {
       throw this.callError(error);
     } finally {

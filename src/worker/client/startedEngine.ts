@@ -77,7 +77,8 @@ export class StartedEngine {
     params: ManageRequests[M]['params'],
     { withoutLocks = false, ...options }: ManageOptions = {},
   ): Promise<ManageRequests[M]['result']> {
-    const result = await this.worker().request(manageCall, (progressToken) => ({ method, params, progressToken, withoutLocks }), options);
+    const call = (progressToken: string | null) => ({ method, params, progressToken, withoutLocks });
+    const result = await this.worker().request(manageCall, call, { ...options, settle: true });
     // The wire's type is the union over all methods; the worker answers each with its own.
     return result;
   }
@@ -85,7 +86,7 @@ export class StartedEngine {
   /** Serves an image; it listens when this resolves. @throws CallError */
   async startExport(params: ExportParams, options: CallOptions = {}): Promise<ExportInfo> {
     this.mayExport = true;
-    return this.worker().request(startExport, () => params, options);
+    return this.worker().request(startExport, () => params, { ...options, settle: true });
   }
 
   /** Resolves when all clients are gone and what they wrote is on the disk. @throws CallError */

@@ -36,6 +36,7 @@ describe('an operation as a qemu-img command', () => {
 
   it('handles snapshots and bitmaps', () => {
     expect(command('snapshotApply', { ...DISK, snapshot: "it's" })).toBe(String.raw`qemu-img snapshot -a 'it'\''s' /vm/disk.qcow2`);
+    expect(command('snapshotDelete', { ...DISK, id: '1', name: 'before' })).toBe('qemu-img snapshot -d before /vm/disk.qcow2');
     expect(command('bitmapAdd', { ...DISK, bitmap: 'b', granularity: 65_536, enabled: false })).toBe(
       'qemu-img bitmap -f qcow2 --add -g 64K --disable /vm/disk.qcow2 b',
     );

@@ -7,6 +7,7 @@ import { messageOf } from '../../errors';
 import { askWhich, tellInformation } from '../../messages';
 import { SlowProgress } from '../slowProgress';
 import type { ManageParts } from './parts';
+import { Speed } from './speed';
 import { qemuImgCommand } from './qemuImg';
 
 export const COPY_COMMAND = 'Copy as qemu-img Command';
@@ -20,6 +21,9 @@ export interface Operation<M extends ManageMethod = ManageMethod> {
   readonly withoutLocks?: boolean;
 }
 
+/** Operations that report how many bytes of the disk are done. */
+const COUNTS_BYTES: ReadonlySet<ManageMethod> = new Set(['convert', 'rebase', 'commit', 'compare']);
+
 /** Does it, with progress and a way to cancel when it takes long. @throws CallError */
 export async function perform<M extends ManageMethod>(
   { engine, log }: ManageParts,
@@ -27,11 +31,17 @@ export async function perform<M extends ManageMethod>(
 ): Promise<ManageRequests[M]['result']> {
   const cancellation = new AbortController();
   const progress = new SlowProgress();
+  const speed = new Speed();
   const command = qemuImgCommand(method, params, process.platform);
   const work = engine.manage(method, params, {
     withoutLocks,
     signal: cancellation.signal,
-    onProgress: ({ done, total }) => progress.advance(total > 0 ? Math.min(done / total, 1) : 0),
+    onProgress: ({ done, total }) => {
+      if (COUNTS_BYTES.has(method)) {
+        progress.describe(speed.at(performance.now(), done));
+      }
+      progress.advance(total > 0 ? Math.min(done / total, 1) : 0);
+    },
   });
   await progress.showWhenSlow(work, title, () => cancellation.abort());
   try {

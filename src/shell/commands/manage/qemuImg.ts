@@ -22,7 +22,7 @@ const ARGUMENTS: { readonly [M in ManageMethod]: Arguments<M> } = {
   ],
   snapshotCreate: ({ path, snapshot }) => ['snapshot', '-c', snapshot, path],
   snapshotApply: ({ path, snapshot }) => ['snapshot', '-a', snapshot, path],
-  snapshotDelete: ({ path, snapshot }) => ['snapshot', '-d', snapshot, path],
+  snapshotDelete: ({ path, name }) => ['snapshot', '-d', name, path],
   bitmapAdd: ({ path, format, bitmap, granularity, enabled }) => [
     ...['bitmap', '-f', format, '--add'],
     ...(granularity === null ? [] : ['-g', qemuSize(granularity)]),

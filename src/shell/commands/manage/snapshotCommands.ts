@@ -14,7 +14,7 @@ import { runWizard, type FieldRemark } from './wizard';
 /** QEMU's tools cut a snapshot's name after so many bytes. */
 const MAX_NAME = 255;
 
-type SnapshotMethod = 'snapshotCreate' | 'snapshotApply' | 'snapshotDelete';
+type SnapshotMethod = 'snapshotCreate' | 'snapshotApply';
 
 /** *Create Snapshot…*: keeps the disk's state of this moment inside the image. */
 export async function createSnapshot(parts: ManageParts, argument: unknown): Promise<void> {
@@ -74,7 +74,13 @@ export async function deleteSnapshot(parts: ManageParts, argument: unknown): Pro
     return;
   }
   const { subject, snapshot } = chosen;
-  const operation = operationOf('snapshotDelete', subject, snapshot.id, `Deleting a snapshot of ${subject.name}`);
+  const { path, format, withoutLocks } = subject;
+  const operation: Operation<'snapshotDelete'> = {
+    method: 'snapshotDelete',
+    params: { path, format, id: snapshot.id, name: snapshot.name },
+    title: `Deleting a snapshot of ${subject.name}`,
+    withoutLocks,
+  };
   const agreed = await askBefore(
     `Delete ${titleOf(snapshot)} of ${subject.name}?`,
     [

@@ -1,0 +1,135 @@
+import { BlockGraph, type OpenedImage } from '../engine/block/graph/blockGraph';
+import { invalidRequest } from '../engine/errors';
+import { NbdServer } from '../engine/exports/nbdServer';
+import { storedBitmaps } from '../engine/exports/storedBitmap';
+import type { OpeningGate } from '../engine/gate/gate';
+import type { ExportAddress, ExportInfo, ExportParams } from '../protocol/exports';
+import { requireLocks } from './manageHandlers';
+
+/** What went through is told this often while somebody is connected, in milliseconds. */
+const TRAFFIC_MS = 1_000;
+
+interface RunningExport {
+  readonly params: ExportParams;
+  readonly image: OpenedImage;
+  readonly server: NbdServer;
+  readonly address: ExportAddress;
+}
+
+/** The NBD exports of the worker. */
+export class ImageExports {
+  private readonly gate: OpeningGate;
+  private readonly onChange: (exports: readonly ExportInfo[]) => void;
+  private readonly running = new Map<number, RunningExport>();
+  /** Exports that share an image below them read it once. */
+  private graph: BlockGraph | null = null;
+  private timer: NodeJS.Timeout | null = null;
+  private nextId = 1;
+
+  constructor(gate: OpeningGate, onChange: (exports: readonly ExportInfo[]) => void) {
+    this.gate = gate;
+    this.onChange = onChange;
+  }
+
+  /** @throws EngineError as `BlockGraph.open` and `NbdServer.listen` */
+  async start(params: ExportParams, signal: AbortSignal): Promise<ExportInfo> {
+    const { path, format, name, writable, address, allowRemote, withoutLocks, cacheBytes } = params;
+    if (writable) {
+      requireLocks(withoutLocks);
+    }
+    // The cache's size is the one of the first export; it holds until nothing is served any more.
+    this.graph ??= new BlockGraph({ gate: this.gate, cacheBytes });
+    const image = await this.graph.open(path, { format, readOnly: !writable, user: 'an NBD export', signal });
+    try {
+      const { node } = image;
+      const server = await NbdServer.listen({
+        exports: [{ name, description: '', node, readOnly: !writable, allocationDepth: true, bitmaps: storedBitmaps(node) }],
+        address,
+        allowRemote,
+      });
+      const id = this.nextId++;
+      this.running.set(id, {
+        params,
+        image,
+        server,
+        address: address.kind === 'tcp' ? { ...address, port: server.port ?? address.port } : address,
+      });
+      server.onDidChangeClients(() => this.tell());
+      this.tell();
+      return this.describe(id, this.running.get(id)!);
+    } catch (error) {
+      await image.close();
+      throw error;
+    }
+  }
+
+  /** Ends when all clients are gone and what they wrote is on the disk. @throws EngineError */
+  async stop(id: number): Promise<null> {
+    const one = this.running.get(id);
+    if (!one) {
+      throw invalidRequest('This export has ended already.');
+    }
+    this.running.delete(id);
+    try {
+      await one.server.close();
+    } finally {
+      try {
+        await one.image.close();
+      } finally {
+        if (this.running.size === 0) {
+          this.graph = null;
+        }
+        this.tell();
+      }
+    }
+    return null;
+  }
+
+  /** @throws the first that failed, when all have ended */
+  async stopAll(): Promise<null> {
+    const ends = await Promise.allSettled([...this.running.keys()].map((id) => this.stop(id)));
+    const failed = ends.find((end) => end.status === 'rejected');
+    if (failed) {
+      throw failed.reason;
+    }
+    return null;
+  }
+
+  private tell(): void {
+    const exports = [...this.running].map(([id, one]) => this.describe(id, one));
+    const busy = exports.some(({ clients }) => clients > 0);
+    if (busy && this.timer === null) {
+      this.timer = setInterval(() => this.tell(), TRAFFIC_MS).unref();
+    } else if (!busy && this.timer !== null) {
+      clearInterval(this.timer);
+      this.timer = null;
+    }
+    this.onChange(exports);
+  }
+
+  private describe(id: number, { params, image, server, address }: RunningExport): ExportInfo {
+    const { path, format, name, writable } = params;
+    return {
+      id,
+      path,
+      format,
+      name,
+      writable,
+      address,
+      uri: uriOf(address, name),
+      size: image.node.size,
+      clients: server.clients.length,
+      ...server.traffic,
+    };
+  }
+}
+
+/** As the NBD project's `doc/uri.md` has it. */
+export function uriOf(address: ExportAddress, name: string): string {
+  const place = encodeURIComponent(name);
+  if (address.kind === 'unix') {
+    return `nbd+unix:///${place}?socket=${encodeURIComponent(address.path).replaceAll('%2F', '/')}`;
+  }
+  const host = address.host.includes(':') ? `[${address.host}]` : address.host;
+  return `nbd://${host}:${address.port}/${place}`;
+}
