@@ -113,7 +113,8 @@ describe('amended images', () => {
       const { code, stderr } = await qemuImg(['amend', '-f', 'qcow2', '-o', words(options), theirs]);
       expect(code, words(options)).toBe(1);
       copyFileSync(path, ours);
-      expect(stderr, words(options)).toBe(`qemu-img: ${await amend(ours, options)}\n`);
+      // What to do is told apart from what is wrong.
+      expect(stderr.split('\n')[0], words(options)).toBe(`qemu-img: ${await amend(ours, options)}`);
     }
   });
 
