@@ -15,7 +15,8 @@ export function isEngineDeath(error: unknown): boolean {
 export function messageOf(error: unknown): string {
   if (error instanceof CallError) {
     const { message, remedy } = error.wire;
-    return remedy === null ? message : `${message} ${remedy}`;
+    // QEMU's messages may have several lines, a notification has one.
+    return (remedy === null ? message : `${message} ${remedy}`).replaceAll(/\s*\n\s*/g, ' ');
   }
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { execFile, execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import * as vscode from 'vscode';
+
+import type { ChainscopeApi } from '../../src/extension';
+import { api, workspaceFolder } from './extension';
+import { Person, picks, types } from './person';
+import { ImageFolder } from './qemu';
+
+const run = promisify(execFile);
+
+describe('NBD exports', () => {
+  let images: ImageFolder;
+  let sockets: string;
+  let extensionApi: ChainscopeApi;
+
+  before(async () => {
+    images = new ImageFolder(join(workspaceFolder(), 'served'));
+    mkdirSync(images.path);
+    sockets = mkdtempSync(join(tmpdir(), 'chainscope-nbd-'));
+    images.create('base.qcow2');
+    images.qemuIo('base.qcow2', 'write -P 1 0 1M');
+    images.qemuImg('create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', 'top.qcow2');
+    images.qemuImg('bitmap', '--add', 'top.qcow2', 'backup');
+    extensionApi = await api();
+  });
+
+  after(async () => {
+    rmSync(images.path, { recursive: true });
+    rmSync(sockets, { recursive: true });
+    await vscode.commands.executeCommand('chainscope.refresh');
+  });
+
+  it('serve a chain to clients, tell of them, and end', async () => {
+    const socket = join(sockets, 'top.sock');
+    const person = await Person.runs('startExport', uri('top.qcow2'), picks(/^Read and write$/), picks(/^Unix socket$/), types(socket));
+    const told = await person.hears(/top\.qcow2 is served at nbd\+unix/);
+    const target = /nbd\+unix\S+/.exec(told)?.[0] ?? '';
+    const { stdout } = await run('nbdinfo', ['--json', target]);
+    const [offered] = (JSON.parse(stdout) as { exports: { 'export-size': number; is_read_only: boolean; contexts: string[] }[] }).exports;
+    assert.equal(offered?.['export-size'], 64 * 1024 ** 2);
+    assert.equal(offered.is_read_only, false);
+    assert.deepEqual(offered.contexts.toSorted(), ['base:allocation', 'qemu:allocation-depth', 'qemu:dirty-bitmap:backup']);
+
+    await run('qemu-io', ['-f', 'raw', '-c', 'read -P 1 0 1M', '-c', 'write -P 9 2M 64k', '-c', 'flush', target]);
+    const [served] = extensionApi.exports.exports;
+    assert.ok(served);
+    assert.ok(served.bytesRead >= 1024 ** 2, `${served.bytesRead} bytes read`);
+    assert.ok(served.bytesWritten >= 64 * 1024, `${served.bytesWritten} bytes written`);
+    // Nobody else writes it meanwhile, neither another process nor a command of ours.
+    await assert.rejects(run('qemu-io', ['-c', 'write 0 64k', images.of('top.qcow2')]), /lock/);
+
+    await Person.runs('stopExport', undefined);
+    assert.deepEqual(extensionApi.exports.exports, []);
+    assert.ok(!existsSync(socket));
+    images.qemuIo('top.qcow2', 'read -P 9 2M 64k');
+    execFileSync('qemu-img', ['check', 'top.qcow2'], { cwd: images.path, stdio: 'pipe' });
+  });
+
+  it('are read-only unless something else is said, on a port of this machine', async () => {
+    const person = await Person.runs('startExport', uri('base.qcow2'), picks(/^Read$/), picks(/^TCP port on 127\.0\.0\.1$/), types('0'));
+    const told = await person.hears(/served at nbd:\/\/127\.0\.0\.1:\d+/);
+    const target = /nbd:\S+/.exec(told)?.[0] ?? '';
+    const { stdout } = await run('nbdinfo', ['--json', target]);
+    assert.match(stdout, /"is_read_only": true/);
+    await vscode.commands.executeCommand('chainscope.copyExportUri');
+    assert.equal(await vscode.env.clipboard.readText(), target);
+    await Person.runs('stopExport', undefined);
+    await assert.rejects(run('nbdinfo', [target]));
+  });
+
+  function uri(name: string): vscode.Uri {
+    return vscode.Uri.file(images.of(name));
+  }
+});

@@ -1,0 +1,201 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import * as vscode from 'vscode';
+
+import { api, workspaceFolder } from './extension';
+import { agrees, choosesFile, Person, picks, types } from './person';
+import { ImageFolder } from './qemu';
+import { ShownTree } from './tree';
+
+interface Info {
+  readonly format: string;
+  readonly 'virtual-size': number;
+  readonly 'backing-filename'?: string;
+  readonly 'full-backing-filename'?: string;
+  readonly snapshots?: readonly { readonly name: string }[];
+  readonly 'format-specific'?: {
+    readonly data: { readonly bitmaps?: readonly { readonly name: string }[]; readonly 'refcount-bits'?: number };
+  };
+}
+
+const RUN = /^\$\(check\)/;
+const MIB = 1024 ** 2;
+
+/** The commands that make and change images; qemu-img tells what they did. */
+describe('managing images', () => {
+  let images: ImageFolder;
+  let tree: ShownTree;
+
+  before(async () => {
+    images = new ImageFolder(join(workspaceFolder(), 'managed'));
+    mkdirSync(images.path);
+    tree = new ShownTree(await api());
+  });
+
+  after(async () => {
+    rmSync(images.path, { recursive: true });
+    await vscode.commands.executeCommand('chainscope.refresh');
+  });
+
+  it('creates an image with options', async () => {
+    const person = await Person.runs(
+      'newImage',
+      undefined,
+      picks(/^qcow2$/),
+      types('1G'),
+      choosesFile(images.of('disk.qcow2')),
+      picks(/^Cluster size$/),
+      picks(/^4 KiB$/),
+      picks(RUN, /New Image/),
+    );
+    await person.hears(/disk\.qcow2 is created/);
+    assert.equal(info('disk.qcow2')['virtual-size'], 1024 * MIB);
+    assert.match(imageInfo('disk.qcow2'), /cluster_size: 4096/);
+    check('disk.qcow2');
+    await tree.root('disk.qcow2');
+  });
+
+  it('says why an image cannot be made', async () => {
+    const person = await Person.runs('newOverlay', uri('disk.qcow2'), choosesFile(images.of('missing-folder/x.qcow2')), picks(RUN));
+    await person.hears(/No such file or directory/);
+    assert.ok(!existsSync(images.of('missing-folder')));
+  });
+
+  it('puts an overlay on an image, with a relative name', async () => {
+    await Person.runs('newOverlay', uri('disk.qcow2'), choosesFile(images.of('top.qcow2')), picks(RUN));
+    const { 'backing-filename': backing, 'virtual-size': size } = info('top.qcow2');
+    assert.equal(backing, 'disk.qcow2');
+    assert.equal(size, 1024 * MIB);
+    check('top.qcow2');
+    await tree.root('top.qcow2');
+  });
+
+  it('grows, and shrinks after saying what that cuts off', async () => {
+    await Person.runs('resizeImage', uri('disk.qcow2'), types('+64M'), picks(RUN));
+    assert.equal(info('disk.qcow2')['virtual-size'], 1088 * MIB);
+    const person = await Person.runs('resizeImage', uri('disk.qcow2'), types('1G'), agrees('Shrink', /^Shrink disk\.qcow2/));
+    assert.match(person.asked.join(), /64 MiB/);
+    assert.match(person.asked.join(), /top\.qcow2/, 'the overlay that would break');
+    assert.equal(info('disk.qcow2')['virtual-size'], 1024 * MIB);
+    check('disk.qcow2');
+  });
+
+  it('creates, applies and deletes a snapshot', async () => {
+    images.create('snap.qcow2');
+    images.qemuIo('snap.qcow2', 'write -P 1 0 64k');
+    await Person.runs('createSnapshot', uri('snap.qcow2'), types('before'));
+    assert.deepEqual(
+      info('snap.qcow2').snapshots?.map(({ name }) => name),
+      ['before'],
+    );
+    images.qemuIo('snap.qcow2', 'write -P 2 0 64k');
+    const person = await Person.runs('applySnapshot', uri('snap.qcow2'), picks(/^before$/), agrees('Apply', /before/));
+    assert.match(person.asked.join(), /lost/);
+    images.qemuIo('snap.qcow2', 'read -P 1 0 64k');
+    await Person.runs('deleteSnapshot', uri('snap.qcow2'), picks(/^before$/), agrees('Delete'));
+    assert.equal(info('snap.qcow2').snapshots, undefined);
+    check('snap.qcow2');
+  });
+
+  it('adds, disables, merges and removes bitmaps', async () => {
+    images.create('marked.qcow2');
+    await Person.runs('addBitmap', uri('marked.qcow2'), types('full'), picks(/^64 KiB$/), picks(/^Enabled$/));
+    images.qemuIo('marked.qcow2', 'write 1M 64k');
+    await Person.runs('disableBitmap', uri('marked.qcow2'), picks(/^full$/));
+    await Person.runs('addBitmap', uri('marked.qcow2'), types('more'), picks(/^64 KiB$/), picks(/^Disabled$/));
+    await Person.runs('mergeBitmap', uri('marked.qcow2'), picks(/^more$/), picks(/^full$/));
+    assert.deepEqual(bitmapsOf('marked.qcow2'), ['full', 'more']);
+    await Person.runs('removeBitmap', uri('marked.qcow2'), picks(/^full$/), agrees('Remove'));
+    assert.deepEqual(bitmapsOf('marked.qcow2'), ['more']);
+    check('marked.qcow2');
+  });
+
+  it('amends', async () => {
+    images.create('plain.qcow2');
+    await Person.runs('amendImage', uri('plain.qcow2'), picks(/^Refcount width$/), picks(/^32 bits$/), picks(RUN));
+    assert.equal(info('plain.qcow2')['format-specific']?.data['refcount-bits'], 32);
+    check('plain.qcow2');
+  });
+
+  it('rebases and commits', async () => {
+    images.create('a.qcow2', { size: '16M' });
+    images.qemuIo('a.qcow2', 'write -P 1 0 1M');
+    images.create('b.qcow2', { size: '16M' });
+    images.qemuImg('create', '-q', '-f', 'qcow2', '-b', 'a.qcow2', '-F', 'qcow2', 'over.qcow2');
+    images.qemuIo('over.qcow2', 'write -P 2 2M 1M');
+    await Person.runs(
+      'rebaseImage',
+      uri('over.qcow2'),
+      picks(/Another image/),
+      choosesFile(images.of('b.qcow2')),
+      picks(/^Keep/),
+      agrees('Rebase'),
+    );
+    assert.equal(info('over.qcow2')['backing-filename'], 'b.qcow2');
+    images.qemuIo('over.qcow2', 'read -P 1 0 1M', 'read -P 2 2M 1M');
+    await Person.runs('commitImage', uri('over.qcow2'), agrees('Commit', /into b\.qcow2/));
+    images.qemuIo('b.qcow2', 'read -P 1 0 1M', 'read -P 2 2M 1M');
+    check('b.qcow2');
+    check('over.qcow2');
+  });
+
+  it('converts, and leaves what was there when it is cancelled', async () => {
+    images.create('large.qcow2', { size: '2G' });
+    images.qemuIo('large.qcow2', 'write -P 5 0 512M', 'write -P 6 512M 512M');
+    await Person.runs(
+      'convertImage',
+      uri('snap.qcow2'),
+      picks(/^qcow2$/),
+      choosesFile(images.of('copy.qcow2')),
+      picks(/^Compressed$/),
+      picks(RUN),
+    );
+    execFileSync('qemu-img', ['compare', 'snap.qcow2', 'copy.qcow2'], { cwd: images.path });
+    const before = readFileSync(images.of('copy.qcow2'));
+    const files = readdirSync(images.path);
+    const person = await Person.watches(
+      [picks(/^qcow2$/), choosesFile(images.of('copy.qcow2')), picks(/^Compressed$/), picks(RUN)],
+      async (somebody) => {
+        somebody.cancelsNext = true;
+        await vscode.commands.executeCommand('chainscope.convertImage', uri('large.qcow2'));
+      },
+    );
+    assert.match(person.progress.join(), /Converting large\.qcow2: \d+ %/);
+    assert.deepEqual(person.told, []);
+    assert.deepEqual(readdirSync(images.path), files);
+    assert.ok(readFileSync(images.of('copy.qcow2')).equals(before));
+  });
+
+  it('gives no image away that another process writes', async () => {
+    const holder = await images.hold('plain.qcow2');
+    try {
+      const person = await Person.runs('createSnapshot', uri('plain.qcow2'));
+      await person.hears(/plain\.qcow2 is in use by qemu-io/);
+    } finally {
+      await holder.stop();
+    }
+  });
+
+  function uri(name: string): vscode.Uri {
+    return vscode.Uri.file(images.of(name));
+  }
+
+  function imageInfo(name: string, ...options: readonly string[]): string {
+    return execFileSync('qemu-img', ['info', ...options, name], { cwd: images.path, encoding: 'utf8' });
+  }
+
+  function info(name: string): Info {
+    return JSON.parse(imageInfo(name, '--output=json')) as Info;
+  }
+
+  function bitmapsOf(name: string): readonly string[] {
+    return (info(name)['format-specific']?.data.bitmaps ?? []).map((bitmap) => bitmap.name);
+  }
+
+  /** Nothing leaked, nothing wrong. */
+  function check(name: string): void {
+    execFileSync('qemu-img', ['check', name], { cwd: images.path, stdio: 'pipe' });
+  }
+});
