@@ -154,6 +154,32 @@ describe('a graph', () => {
   });
 });
 
+test('an image that lies in an export of another NBD server is written there', async () => {
+  const { base } = await family('remote');
+  const overlay = at('remote.qcow2');
+  await makeWithQemuImg(['create', '-q', '-f', 'qcow2', '-b', base, '-F', 'qcow2', overlay]);
+  const socket = at('remote.sock');
+  // One that lets the image grow beyond what the export has would have no place for it.
+  await makeWithQemuImg(['resize', '-q', '-f', 'raw', overlay, '4M']);
+  const server = spawn('qemu-nbd', ['-t', '-f', 'raw', '-k', socket, overlay], { stdio: 'ignore' });
+  try {
+    for (let listens = false; !listens;) {
+      listens = (await runTool('nbdinfo', ['--size', `nbd+unix:///?socket=${socket}`])).code === 0;
+    }
+    const image = await newGraph().open(`nbd+unix:///?socket=${socket}`, WRITING);
+    await image.node.write(70_000, new Uint8Array(100_000).fill(3));
+    const bytes = await bytesOf(image);
+    expect([bytes[69_999], bytes[70_000], bytes[169_999], bytes[170_000]]).toEqual([1, 3, 3, 1]);
+    await image.close();
+  } finally {
+    const ended = once(server, 'exit');
+    server.kill();
+    await ended;
+  }
+  await writeWithQemuIo(['-f', 'qcow2', overlay], ['read -P 1 0 70000', 'read -P 3 70000 100000']);
+  expect((await qemuImg(['check', '-q', overlay])).code).toBe(0);
+});
+
 describe('random chains of mixed formats and sizes', () => {
   const seeds = Array.from({ length: testCases(6) }, (_, index) => testSeed() + index);
   test.each(seeds)('read as QEMU reads them, before and after writing on top (seed %i)', async (seed) => {

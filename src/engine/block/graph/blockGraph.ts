@@ -9,10 +9,13 @@ import { QedNode } from '../../formats/qed/qedNode';
 import { RawNode } from '../../formats/raw/rawNode';
 import { DecompressedGrains } from '../../formats/vmdk/grains';
 import type { OpeningGate } from '../../gate/gate';
+import { remoteNameOf } from '../../gate/remoteName';
 import { requireOpenableLayer } from '../../info/opening';
 import { FileSource } from '../../io/file';
 import { FileStorage } from '../../io/fileStorage';
 import { acquireLocks, changeLocks, takeLocks, type ImageLock } from '../../io/imageLocks';
+import { loading } from '../../io/loading';
+import { openRemote } from '../../io/remote/openRemote';
 import type { ByteSource } from '../../io/source';
 import type { Storage } from '../../io/storage';
 import type { BlockNode } from '../blockNode';
@@ -182,11 +185,15 @@ export class BlockGraph {
         locks = readerLocks(layer);
         acquireLocks(locks);
         // What was read before the lock may be old.
-        layer = reread(layer);
+        layer = await loading(() => reread(layer));
       }
       image = this.reader(layer, backing, cipher, key === keyOf(layer, ACTIVE_VIEW) ? ACTIVE_VIEW : view);
     } else {
-      const written = openForWriting(layer, (wanted) => acquireLocks(wanted), durable);
+      if (!(layer.source instanceof FileSource)) {
+        // A server may take one client at a time.
+        layer.source.close();
+      }
+      const written = await openForWriting(layer, acquireLocks, durable);
       locks = written.locks;
       try {
         image = await this.writer(layer, written.storages, backing, cipher, hooks);
@@ -241,19 +248,19 @@ export class BlockGraph {
     await tracked.requests.run(0, Infinity, true, async () => {
       const old = tracked.image;
       await old.flush();
-      tracked.replaceImage(readOnly ? this.becomeReader(node) : await this.becomeWriter(node));
+      tracked.replaceImage(await (readOnly ? this.becomeReader(node) : this.becomeWriter(node)));
       this.epoch.value++;
       await old.close();
     });
   }
 
-  private becomeReader(node: GraphNode): ReadOnlyNode {
+  private async becomeReader(node: GraphNode): Promise<BlockNode> {
     const files: ByteSource[] = [];
     try {
       for (const file of filesOf(node.layer)) {
         files.push(file instanceof FileSource ? FileStorage.reopen(file, { writable: false }) : file);
       }
-      const layer = reread(withFiles(node.layer, files));
+      const layer = await loading(() => reread(withFiles(node.layer, files)));
       const locks = node.locks.length === 0 ? [] : readerLocks(layer);
       // Its writer, who is to be closed, keeps others away still.
       takeLocks(locks);
@@ -278,7 +285,7 @@ export class BlockGraph {
         changeLocks(lock.file, lock.role, writerRole(lock.role));
         changed.push(lock);
       }
-      const { storages, locks } = openForWriting(node.layer, takeLocks);
+      const { storages, locks } = await openForWriting(node.layer, takeLocks);
       try {
         const image = await this.writer(node.layer, storages, node.backing, node.cipher, node.hooks);
         Object.assign(node, { locks, layer: withFiles(node.layer, storages) });
@@ -378,14 +385,11 @@ interface OpenedForWriting {
 }
 
 /** Opens the files of an image anew, to write them, and locks them. */
-function openForWriting(layer: Layer, lock: (wanted: readonly ImageLock[]) => void, durable = true): OpenedForWriting {
+async function openForWriting(layer: Layer, lock: (wanted: readonly ImageLock[]) => void, durable = true): Promise<OpenedForWriting> {
   const storages: Storage[] = [];
   try {
     for (const file of filesOf(layer)) {
-      if (!(file instanceof FileSource)) {
-        throw readOnlyImage(layer.filename);
-      }
-      storages.push(FileStorage.reopen(file, { writable: true, durable }));
+      storages.push(file instanceof FileSource ? FileStorage.reopen(file, { writable: true, durable }) : await openExport(layer, file));
     }
     const locks = readerLocks(withFiles(layer, storages)).map(({ file, role }) => ({ file, role: writerRole(role) }));
     lock(locks);
@@ -394,6 +398,15 @@ function openForWriting(layer: Layer, lock: (wanted: readonly ImageLock[]) => vo
     storages.forEach((storage) => storage.close());
     throw error;
   }
+}
+
+/** The image's own file on a server, to write it. @throws EngineError `request.readOnly` for what is only read, `network.failed` */
+async function openExport({ filename, source }: Layer, file: ByteSource): Promise<Storage> {
+  const remote = file === source ? remoteNameOf(filename) : null;
+  if (!remote) {
+    throw readOnlyImage(file.name);
+  }
+  return openRemote(remote, { writable: true });
 }
 
 /** The files of an image again, opened anew. */
