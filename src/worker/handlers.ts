@@ -25,6 +25,7 @@ import { manageCall } from '../protocol/manage';
 import { remoteGate } from './gate';
 import { ImageExports } from './imageExports';
 import { imageHandlers } from './imageHandlers';
+import { ImageUses } from './imageUses';
 import { manage } from './manageHandlers';
 import type { OpenImage } from './openImage';
 import { Session } from './session';
@@ -38,19 +39,26 @@ export class EngineService {
   private readonly connection: MessageConnection;
   private readonly gate: OpeningGate;
   private readonly sessions = new Map<number, Session>();
+  private readonly uses = new ImageUses();
   private readonly exports: ImageExports;
   private nextSession = 1;
 
   constructor(connection: MessageConnection) {
     this.connection = connection;
     this.gate = remoteGate(connection);
-    this.exports = new ImageExports(this.gate, (exports) => this.tell(connection.sendNotification(exportsChanged, { exports })));
+    this.exports = new ImageExports(this.gate, this.uses, (exports) => this.tell(connection.sendNotification(exportsChanged, { exports })));
     connection.onRequest(openSession, ({ path, format }, token) => answer(token, (signal) => this.open(path, format, signal)));
     connection.onRequest(closeSession, ({ session }, token) => answer(token, () => this.close(session)));
     connection.onRequest(imageCall, (call, token) => answer(token, (signal) => this.call(call, signal)));
     connection.onRequest(manageCall, (call, token) =>
       answer(token, (signal) =>
-        manage(call, { gate: this.gate, withoutLocks: call.withoutLocks, signal, onProgress: this.progressTo(call.progressToken) }),
+        manage(call, {
+          gate: this.gate,
+          uses: this.uses,
+          withoutLocks: call.withoutLocks,
+          signal,
+          onProgress: this.progressTo(call.progressToken),
+        }),
       ),
     );
     connection.onRequest(startExport, (params, token) => answer(token, (signal) => this.exports.start(params, signal)));

@@ -4,7 +4,8 @@ import { NbdServer } from '../engine/exports/nbdServer';
 import { storedBitmaps } from '../engine/exports/storedBitmap';
 import type { OpeningGate } from '../engine/gate/gate';
 import type { ExportAddress, ExportInfo, ExportParams } from '../protocol/exports';
-import { requireLocks } from './manageHandlers';
+import type { ImageUses } from './imageUses';
+import { pathsOf, requireLocks } from './manageHandlers';
 
 /** What went through is told this often while somebody is connected, in milliseconds. */
 const TRAFFIC_MS = 1_000;
@@ -14,11 +15,13 @@ interface RunningExport {
   readonly image: OpenedImage;
   readonly server: NbdServer;
   readonly address: ExportAddress;
+  readonly release: () => void;
 }
 
 /** The NBD exports of the worker. */
 export class ImageExports {
   private readonly gate: OpeningGate;
+  private readonly uses: ImageUses;
   private readonly onChange: (exports: readonly ExportInfo[]) => void;
   private readonly running = new Map<number, RunningExport>();
   /** Exports that share an image below them read it once. */
@@ -26,17 +29,33 @@ export class ImageExports {
   private timer: NodeJS.Timeout | null = null;
   private nextId = 1;
 
-  constructor(gate: OpeningGate, onChange: (exports: readonly ExportInfo[]) => void) {
+  constructor(gate: OpeningGate, uses: ImageUses, onChange: (exports: readonly ExportInfo[]) => void) {
     this.gate = gate;
+    this.uses = uses;
     this.onChange = onChange;
   }
 
   /** @throws EngineError as `BlockGraph.open` and `NbdServer.listen` */
   async start(params: ExportParams, signal: AbortSignal): Promise<ExportInfo> {
-    const { path, format, name, writable, address, allowRemote, withoutLocks, cacheBytes } = params;
+    const { path, format, writable, withoutLocks } = params;
     if (writable) {
       requireLocks(withoutLocks);
     }
+    const paths = await pathsOf({ path, format }, { gate: this.gate, signal });
+    const release = this.uses.claim(
+      paths.map((file, depth) => ({ path: file, writes: writable && depth === 0 })),
+      'an NBD export',
+    );
+    try {
+      return await this.serve(params, release, signal);
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  private async serve(params: ExportParams, release: () => void, signal: AbortSignal): Promise<ExportInfo> {
+    const { path, format, name, writable, address, allowRemote, cacheBytes } = params;
     // The cache's size is the one of the first export; it holds until nothing is served any more.
     this.graph ??= new BlockGraph({ gate: this.gate, cacheBytes });
     const image = await this.graph.open(path, { format, readOnly: !writable, user: 'an NBD export', signal });
@@ -49,6 +68,7 @@ export class ImageExports {
       });
       const id = this.nextId++;
       this.running.set(id, {
+        release,
         params,
         image,
         server,
@@ -76,6 +96,7 @@ export class ImageExports {
       try {
         await one.image.close();
       } finally {
+        one.release();
         if (this.running.size === 0) {
           this.graph = null;
         }

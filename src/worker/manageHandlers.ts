@@ -27,12 +27,15 @@ import type {
   ManageRequests,
   MeasureResult,
 } from '../protocol/manage';
+import type { Claim, ImageUses } from './imageUses';
 
 /** What an operation is done with. */
 export interface ManageContext extends PaceOptions {
   readonly gate: OpeningGate;
   /** Goes on where locks cannot be had. */
   readonly withoutLocks: boolean;
+  /** What else this worker does. */
+  readonly uses: ImageUses;
 }
 
 type Params<M extends ManageMethod> = ManageRequests[M]['params'];
@@ -40,7 +43,7 @@ type Handler<M extends ManageMethod> = (params: Params<M>, context: ManageContex
 
 const handlers: { readonly [M in ManageMethod]: Handler<M> } = {
   create: ({ path, format, size, backing, options }, context) =>
-    nothing(createImage({ filename: path, format, size, backing: backing ?? undefined, options }, context)),
+    writing([path], context, () => createImage({ filename: path, format, size, backing: backing ?? undefined, options }, context)),
   resize: changing(({ size, shrink, preallocation, ...image }, context) =>
     resizeImage(fileOf(image), { size, shrink, preallocation }, context),
   ),
@@ -64,9 +67,12 @@ const handlers: { readonly [M in ManageMethod]: Handler<M> } = {
       context,
     ),
   ),
-  commit: changing(({ base, keepTop, ...image }, context) =>
-    commitImage({ image: fileOf(image), base, keep: keepTop, durable: true }, context),
-  ),
+  commit: changing(async ({ base, keepTop, ...image }, context) => {
+    const target = base ?? (await pathsOf(image, context))[1];
+    return writing(target === undefined ? [] : [target], context, () =>
+      commitImage({ image: fileOf(image), base, keep: keepTop, durable: true }, context),
+    );
+  }),
   compare,
 };
 
@@ -80,11 +86,35 @@ export function manage({ method, params }: ManageCall, context: ManageContext): 
 }
 
 /** An operation on an image that is there; where nothing keeps others from writing it at the same time the person has to agree before. */
-function changing<P>(work: (params: P, context: ManageContext) => Promise<unknown>): (params: P, context: ManageContext) => Promise<null> {
+function changing<P extends ImageReference>(
+  work: (params: P, context: ManageContext) => Promise<unknown>,
+): (params: P, context: ManageContext) => Promise<null> {
   return async (params, context) => {
     requireLocks(context.withoutLocks);
-    return nothing(work(params, context));
+    return writing([params.path], context, () => work(params, context));
   };
+}
+
+/** Keeps files from other uses of this worker while they are written. */
+async function writing(paths: readonly string[], { uses }: ManageContext, work: () => Promise<unknown>): Promise<null> {
+  const release = uses.claim(
+    paths.map((path): Claim => ({ path, writes: true })),
+    'another change',
+  );
+  try {
+    await work();
+    return null;
+  } finally {
+    release();
+  }
+}
+
+/** The files of a chain, the image itself first. */
+export async function pathsOf(
+  { path, format }: ImageReference,
+  context: Pick<ManageContext, 'gate' | 'signal'>,
+): Promise<readonly string[]> {
+  return withChain({ path, format }, context, (chain) => Promise.resolve(chain.layers.map((layer) => layer.path)));
 }
 
 /** @throws EngineError `request.unsupported` where locks cannot be had and nobody agreed to go on without */
@@ -92,11 +122,6 @@ export function requireLocks(withoutLocks: boolean): void {
   if (!withoutLocks && !lockSupport()) {
     throw new EngineError('request.unsupported', 'This system does not tell whether another process uses an image, and locks none.');
   }
-}
-
-async function nothing(work: Promise<unknown>): Promise<null> {
-  await work;
-  return null;
 }
 
 function fileOf({ path, format }: ImageReference): ManagedFile {
@@ -113,35 +138,34 @@ function onBitmap(
 }
 
 /** A target that was there stays until the new one is complete. */
-async function convert(params: Params<'convert'>, context: ManageContext): Promise<null> {
+function convert(params: Params<'convert'>, context: ManageContext): Promise<null> {
+  return writing([params.target], context, () => replaceFile(params.target, (passing) => convertTo(passing, params, context)));
+}
+
+async function convertTo(passing: string, params: Params<'convert'>, context: ManageContext): Promise<void> {
   const { source, snapshot, target, targetFormat, options, compress } = params;
-  await replaceFile(target, async (passing) => {
-    try {
-      await convertImage(
-        {
-          sources: [fileOf(source)],
-          snapshot: snapshot === null ? null : { idOrName: snapshot },
-          target: passing,
-          format: targetFormat,
-          create: true,
-          options,
-          backing: { name: null, format: null },
-          compressed: compress,
-          sparseBytes: DEFAULT_SPARSE,
-          targetIsZero: false,
-          salvage: false,
-          bitmaps: null,
-          durable: true,
-        },
-        context,
-      );
-    } catch (error) {
-      throw error instanceof EngineError
-        ? new EngineError(error.code, error.message.replaceAll(passing, target), error.place, error)
-        : error;
-    }
-  });
-  return null;
+  try {
+    await convertImage(
+      {
+        sources: [fileOf(source)],
+        snapshot: snapshot === null ? null : { idOrName: snapshot },
+        target: passing,
+        format: targetFormat,
+        create: true,
+        options,
+        backing: { name: null, format: null },
+        compressed: compress,
+        sparseBytes: DEFAULT_SPARSE,
+        targetIsZero: false,
+        salvage: false,
+        bitmaps: null,
+        durable: true,
+      },
+      context,
+    );
+  } catch (error) {
+    throw error instanceof EngineError ? new EngineError(error.code, error.message.replaceAll(passing, target), error.place, error) : error;
+  }
 }
 
 function measureImage({ source, targetFormat, options }: Params<'measure'>, context: ManageContext): Promise<MeasureResult> {
@@ -158,7 +182,7 @@ async function compare({ first, second, strict }: ManageRequests['compare']['par
 
 async function withChain<T>(
   { path, format }: ImageReference,
-  { gate, signal }: ManageContext,
+  { gate, signal }: Pick<ManageContext, 'gate' | 'signal'>,
   work: (chain: OpenedChain) => Promise<T>,
 ): Promise<T> {
   const chain = await openChain(path, { gate, format, signal, open: LOOKING });
