@@ -7,7 +7,7 @@ import { BlockGraph, type OpenedImage, type OpenImageOptions } from '../../src/e
 import { followGate } from '../../src/engine/gate/policies';
 import { makeMixedChain } from './mapChains';
 import { Random, testCases, testSeed } from './random';
-import { makeWithQemuImg, qemuImg, runTool, temporaryFolder, writeWithQemuIo } from './tools';
+import { makeWithQemuImg, qemuHolding, qemuImg, runTool, temporaryFolder, writeWithQemuIo } from './tools';
 
 /* Chains opened as nodes, beside QEMU's tools on the same files. */
 
@@ -43,20 +43,6 @@ async function family(name: string): Promise<{ base: string; a: string; b: strin
 /** Whether QEMU opens the image for writing now. */
 async function qemuMayWrite(image: string): Promise<boolean> {
   return (await runTool('qemu-io', ['-f', 'qcow2', image, '-c', 'quit'])).code === 0;
-}
-
-/** A qemu-io that has the image open until it is ended. */
-async function qemuHolding(image: string, options: readonly string[] = []): Promise<{ end(): Promise<void> }> {
-  const child = spawn('qemu-io', [...options, '-f', 'qcow2', image], { stdio: ['pipe', 'pipe', 'inherit'] });
-  child.stdin.write('length\n');
-  await once(child.stdout, 'data');
-  return {
-    async end() {
-      const ended = once(child, 'exit');
-      child.stdin.end('quit\n');
-      await ended;
-    },
-  };
 }
 
 describe('a graph', () => {

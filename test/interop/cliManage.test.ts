@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { copyFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { chainscope, makeWithQemuImg, qemuImg, runTool, writeWithQemuIo } from './tools';
+import { chainscope, makeWithQemuImg, qemuHolding, qemuImg, runTool, writeWithQemuIo } from './tools';
 import { ending, twinFolders, type Twins } from './twins';
 
 /*
@@ -240,10 +240,7 @@ describe('amend', () => {
 
 describe('images that are in use', () => {
   test('are not changed, and those that we change are locked', async () => {
-    const holder = runTool('qemu-io', ['-c', 'open -o driver=qcow2 a.qcow2', '-c', 'sleep 4000'], { cwd: twins.ours });
-    await expect
-      .poll(async () => (await qemuImg(['resize', 'a.qcow2', '+0'], { cwd: twins.ours })).stderr, { timeout: 10_000 })
-      .toContain('lock');
+    const holder = await qemuHolding(join(twins.ours, 'a.qcow2'));
     for (const line of [
       'resize a.qcow2 2M',
       'snapshot -c x a.qcow2',
@@ -254,7 +251,7 @@ describe('images that are in use', () => {
       const { code, stderr } = await chainscope(words(line), { cwd: twins.ours });
       expect({ code, stderr }, line).toMatchObject({ code: 1, stderr: expect.stringContaining('lock') as unknown });
     }
-    await holder;
+    await holder.end();
     await rm(join(twins.ours, 'a.qcow2'));
   });
 });

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -66,6 +67,20 @@ export async function writeWithQemuIo(image: readonly string[], commands: readon
   if (code !== 0) {
     throw new Error(`qemu-io ${image.join(' ')} ${commands.join('; ')}: ${stdout}${stderr}`);
   }
+}
+
+/** A qemu-io that has the image open until it is ended. */
+export async function qemuHolding(image: string, options: readonly string[] = []): Promise<{ end(): Promise<void> }> {
+  const child = spawn('qemu-io', [...options, '-f', 'qcow2', image], { stdio: ['pipe', 'pipe', 'inherit'] });
+  child.stdin.write('length\n');
+  await once(child.stdout, 'data');
+  return {
+    async end() {
+      const ended = once(child, 'exit');
+      child.stdin.end('quit\n');
+      await ended;
+    },
+  };
 }
 
 /** The bundled command line, as it is shipped. */
