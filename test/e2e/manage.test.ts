@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -41,7 +42,7 @@ describe('managing images', () => {
   });
 
   it('compares two images and offers the command', async () => {
-    await window.treeRow(/^top\.qcow2/).click();
+    await select('top.qcow2');
     await window.runCommandThatAsks('Chainscope: Compare With…');
     await wizard.page('Compare top.qcow2 With', '1/2');
     await wizard.choose('base.qcow2');
@@ -56,6 +57,77 @@ describe('managing images', () => {
     await window.notificationButton('Copy as qemu-img Command').click();
     assert.equal(await window.clipboard(), `qemu-img compare -f qcow2 -F qcow2 ${join(folder, 'top.qcow2')} ${join(folder, 'base.qcow2')}`);
   });
+
+  it('creates an image in a few pages, the last of which shows what it comes to', async () => {
+    await window.runCommandThatAsks('Chainscope: New Image…');
+    await wizard.page('New Image', '1/4');
+    await wizard.choose('qcow2');
+    await wizard.page('New Image', '2/4');
+    await wizard.type('12X');
+    await wizard.message(/That is no size/).waitFor();
+    await wizard.type('10G');
+    await wizard.message(/10 GiB/).waitFor();
+    await wizard.accept();
+    await wizard.type(join(folder, 'new.qcow2'));
+    await wizard.accept();
+    await wizard.page('New Image', '4/4');
+    await window.screenshot('new-image');
+    await window.page
+      .locator('.quick-input-widget')
+      .getByRole('option', { name: /Create new\.qcow2/ })
+      .click();
+    await window.notifications().filter({ hasText: 'new.qcow2 is created' }).waitFor();
+    await window.treeRow(/^new\.qcow2/).waitFor();
+    assert.match(qemuImg('info', 'new.qcow2'), /virtual size: 10 GiB/);
+  });
+
+  it('asks before a disk is shrunk, and says what builds on it', async () => {
+    await select('base.qcow2');
+    await window.runCommandThatAsks('Chainscope: Resize…');
+    await wizard.type('-16M');
+    await wizard.message(/cuts off the last 16 MiB/).waitFor();
+    await wizard.accept();
+    const dialog = window.dialog();
+    await dialog.getByText('Shrink base.qcow2 to 48 MiB?').waitFor();
+    await dialog.getByText(/top\.qcow2/).waitFor();
+    await window.screenshot('resize-review');
+    await dialog.getByRole('button', { name: 'Shrink' }).click();
+    await window.notifications().filter({ hasText: 'base.qcow2 is now 48 MiB' }).waitFor();
+    assert.match(qemuImg('info', 'base.qcow2'), /virtual size: 48 MiB/);
+  });
+
+  it('serves an image, shows who is connected, and ends it', async () => {
+    await select('top.qcow2');
+    await window.runCommandThatAsks('Chainscope: Export over NBD…');
+    await wizard.choose('Read');
+    await wizard.choose('TCP port on 127.0.0.1');
+    await wizard.type('0');
+    await wizard.accept();
+    await window.notificationButton('Copy URI').click();
+    // Until then the clipboard has what was copied before.
+    await window.page.locator('.statusbar-item').filter({ hasText: 'Copied the URI' }).waitFor();
+    const uri = await window.clipboard();
+    assert.match(uri, /^nbd:\/\/127\.0\.0\.1:\d+\/$/);
+    await window.treeRow(/^top\.qcow2.*0 clients/).waitFor();
+    const client = spawn('qemu-io', ['-r', '-f', 'raw', uri], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const ended = once(client, 'exit');
+    await once(client.stdout, 'data');
+    client.stdin.write('read -P 7 1M 64k\n');
+    await window.treeRow(/^top\.qcow2.*1 client.*64 KiB read/).waitFor();
+    await window.screenshot('exports');
+    client.stdin.end('quit\n');
+    await ended;
+    await window.treeRow(/^top\.qcow2.*0 clients/).waitFor();
+    await window.runCommand('Chainscope: Stop NBD Export');
+    await window.page.getByText('This window serves no image.').waitFor();
+    assert.throws(() => execFileSync('qemu-img', ['info', uri], { stdio: 'pipe' }));
+  });
+
+  /** Clicks an image's row; commands are about the image whose editor is in front. */
+  async function select(name: string): Promise<void> {
+    await window.treeRow(new RegExp(`^${name.replace('.', String.raw`\.`)}`)).click();
+    await window.tab(name).and(window.page.locator('.active')).waitFor();
+  }
 
   function qemuImg(...args: string[]): string {
     return execFileSync('qemu-img', args, { cwd: folder, encoding: 'utf8' });
