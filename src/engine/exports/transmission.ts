@@ -28,6 +28,8 @@ const BACK_PRESSURE = 512 * 1024;
 const MAX_IN_FLIGHT = 256;
 /** A request that takes longer, in milliseconds, has waited for a disk. */
 const SLOW_REQUEST_MS = 0.05;
+/** Requests that take longer although they were announced still come from a disk. */
+const CACHED_REQUEST_MS = 0.012;
 /** Reads at least this long are looked at for holes, when the client can be told of them. */
 const SPARSE_READ = 64 * 1024;
 /** Extents in one answer about block status. */
@@ -116,7 +118,8 @@ export class Transmission {
     while (this.pendingBytes >= this.wanted && !this.isStopped()) {
       const [began, before] = [performance.now(), this.requests];
       this.work();
-      this.waitsForDisk = performance.now() - began > (this.requests - before) * SLOW_REQUEST_MS;
+      const each = (performance.now() - began) / Math.max(1, this.requests - before);
+      this.waitsForDisk = each > (this.waitsForDisk ? CACHED_REQUEST_MS : SLOW_REQUEST_MS);
     }
     this.working = false;
     this.arena.send();
