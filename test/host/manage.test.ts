@@ -144,7 +144,7 @@ describe('managing images', () => {
   it('converts, and leaves what was there when it is cancelled', async () => {
     images.create('large.qcow2', { size: '2G' });
     images.qemuIo('large.qcow2', 'write -P 5 0 512M', 'write -P 6 512M 512M');
-    await Person.runs(
+    const somebody = await Person.runs(
       'convertImage',
       uri('snap.qcow2'),
       picks(/^qcow2$/),
@@ -152,13 +152,14 @@ describe('managing images', () => {
       picks(/^Compressed$/),
       picks(RUN),
     );
+    await somebody.hears(/snap\.qcow2 is converted/);
     execFileSync('qemu-img', ['compare', 'snap.qcow2', 'copy.qcow2'], { cwd: images.path });
     const before = readFileSync(images.of('copy.qcow2'));
     const files = readdirSync(images.path);
     const person = await Person.watches(
       [picks(/^qcow2$/), choosesFile(images.of('copy.qcow2')), picks(/^Compressed$/), picks(RUN)],
-      async (somebody) => {
-        somebody.cancelsNext = true;
+      async (hasty) => {
+        hasty.cancelsNext = true;
         await vscode.commands.executeCommand('chainscope.convertImage', uri('large.qcow2'));
       },
     );
