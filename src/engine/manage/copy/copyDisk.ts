@@ -20,7 +20,7 @@ export interface CopyDiskOptions extends PaceOptions {
 }
 
 /** Bytes that are copied at a time; at least a cluster. */
-const CHUNK = 1024 * 1024;
+const CHUNK = 512 * 1024;
 /** Chunks that are being decompressed at the same time. */
 const AHEAD = 6;
 /** Holes in raw files are made of these. */

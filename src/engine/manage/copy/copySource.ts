@@ -42,6 +42,14 @@ interface Input {
   readonly sparse: readonly (ByteSource | null)[];
 }
 
+/** Data or a hole, in a file that data of a layer lies in. */
+interface FileExtent {
+  readonly file: ByteSource;
+  readonly start: number;
+  readonly end: number;
+  readonly data: boolean;
+}
+
 /** The guest bytes of one chain, or of several one after the other. */
 export class CopySource {
   /** Bytes; a multiple of 512. */
@@ -52,6 +60,9 @@ export class CopySource {
   /** Leave to the target's backing file what the first image leaves to its own. */
   private readonly overlay: boolean;
   private current: Input;
+  /** The last answer, and where it begins: finding the end of an extent may cost the file system a walk over all of its pages. */
+  private known: { readonly start: number; readonly extent: CopyExtent } | null = null;
+  private knownInFile: FileExtent | null = null;
 
   /** @throws EngineError as `openReader` */
   constructor(inputs: readonly CopyInput[], overlay: boolean) {
@@ -74,8 +85,22 @@ export class CopySource {
     this.backingSize = this.current.backingSize;
   }
 
-  /** What the bytes from `offset` on are; at most `length` bytes. @throws EngineError as `ChainReader.blockStatus` */
+  /**
+   * What the bytes from `offset` on are; at most `length` bytes. Sources do not change while they are copied.
+   * @throws EngineError as `ChainReader.blockStatus`
+   */
   extent(offset: number, length: number): CopyExtent {
+    const { known } = this;
+    const past = known === null ? 0 : offset - known.start;
+    if (known === null || past < 0 || past >= known.extent.length) {
+      const extent = this.findExtent(offset, this.size - offset);
+      this.known = { start: offset, extent };
+      return extent.length <= length ? extent : { ...extent, length };
+    }
+    return { ...known.extent, length: Math.min(length, known.extent.length - past) };
+  }
+
+  private findExtent(offset: number, length: number): CopyExtent {
     const input = this.inputAt(offset);
     const within = offset - input.start;
     if (within >= input.reader.size) {
@@ -98,15 +123,24 @@ export class CopySource {
       if (extent.hostOffset >= file.size) {
         return { kind: 'zero', length: extent.length, compressed: false };
       }
-      const hole = file.extentAt(extent.hostOffset);
-      const part = Math.min(extent.length, hole.length);
-      return { kind: hole.data ? 'data' : 'zero', length: part, compressed: false };
+      const { data, end } = this.fileExtent(file, extent.hostOffset);
+      return { kind: data ? 'data' : 'zero', length: Math.min(extent.length, end - extent.hostOffset), compressed: false };
     }
     return { kind: 'data', length: extent.length, compressed: extent.compressed !== null };
   }
 
+  private fileExtent(file: ByteSource, hostOffset: number): FileExtent {
+    const { knownInFile } = this;
+    if (knownInFile?.file === file && hostOffset >= knownInFile.start && hostOffset < knownInFile.end) {
+      return knownInFile;
+    }
+    const { length, data } = file.extentAt(hostOffset);
+    this.knownInFile = { file, start: hostOffset, end: hostOffset + length, data };
+    return this.knownInFile;
+  }
+
   /**
-   * Fills `target`. With compressed data in it that is decoded off the thread; the file is read before this returns.
+   * Fills `target`. What is compressed with zlib is decoded off the thread; the file is read before this returns.
    * @throws EngineError as `ChainReader.read`
    */
   read(offset: number, target: Uint8Array, compressed: boolean): Awaitable<void> {
@@ -159,7 +193,7 @@ function all(waiting: readonly Promise<void>[]): Awaitable<void> {
   return waiting.length === 0 ? undefined : Promise.all(waiting).then(() => undefined);
 }
 
-/** A compressed cluster as it lies in its file. */
+/** A cluster that is decoded off the thread, as it lies in its file. */
 interface StoredCluster {
   readonly bytes: Uint8Array;
   readonly descriptor: CompressedDescriptor;
@@ -174,6 +208,10 @@ function storedCluster({ chain }: Input, { depth, compressed }: ChainExtent): St
     return null;
   }
   const { source, compressionType, clusterSize } = layer.detail.metadata;
+  if (compressionType !== 'zlib') {
+    // zstd decodes faster than a thread is asked to.
+    return null;
+  }
   const bytes = readPadded(source, compressed.hostOffset, compressed.length);
   return { bytes, descriptor: compressed, compression: compressionType, clusterSize, file: source.name };
 }
