@@ -36,6 +36,7 @@ export class FileSource implements ByteSource {
   readonly fd: number;
   protected stat: FileStat;
   private closed = false;
+  private readonly closing: (() => void)[] = [];
 
   protected constructor(path: string, name: string, fd: number) {
     this.path = path;
@@ -130,9 +131,17 @@ export class FileSource implements ByteSource {
     nativeCalls()?.fadvise?.(this.fd, hostOffset, length, FADV_WILLNEED);
   }
 
+  /** Something to be done before the file is closed: what an end of the descriptor alone might leave for a while. */
+  beforeClose(work: () => void): void {
+    this.closing.push(work);
+  }
+
   close(): void {
     if (!this.closed) {
       this.closed = true;
+      for (const work of this.closing) {
+        work();
+      }
       fs.closeSync(this.fd);
     }
   }

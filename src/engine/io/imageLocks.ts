@@ -52,6 +52,8 @@ const F_OFD_SETLK = 37;
 const F_RDLCK = 0;
 const F_WRLCK = 1;
 const F_UNLCK = 2;
+/** From the first byte that any role locks to behind the last. */
+const ALL_BYTES = 200;
 
 /** Whether this system can keep other programs away from an image. */
 export function lockSupport(): boolean {
@@ -95,6 +97,8 @@ export function takeLocks(wanted: readonly ImageLock[]): void {
     return;
   }
   for (const { file, role } of wanted) {
+    // A process that is just being started still has the description, and with it the locks, until it runs its program.
+    file.beforeClose(() => set(lock, file.fd, LOCK_BYTE.useConsistentRead, F_UNLCK, ALL_BYTES));
     for (const byte of bytesOf(role)) {
       if (!set(lock, file.fd, byte, F_RDLCK)) {
         throw locked(file, `Failed to lock byte ${byte}`);
@@ -141,8 +145,8 @@ function locking(): LockCall | null {
 }
 
 /** False when somebody holds the byte for itself. */
-function set(lock: LockCall, fd: number, byte: number, type: number): boolean {
-  return lock(fd, F_OFD_SETLK, { l_type: type, l_whence: 0, l_start: byte, l_len: 1, l_pid: 0 }) === 0;
+function set(lock: LockCall, fd: number, byte: number, type: number, count = 1): boolean {
+  return lock(fd, F_OFD_SETLK, { l_type: type, l_whence: 0, l_start: byte, l_len: count, l_pid: 0 }) === 0;
 }
 
 /** Whether another opening of the file holds a byte. */

@@ -240,7 +240,9 @@ async function writeDifferent(node: BlockNode, offset: number, had: Buffer, has:
       end = endOf(end);
     }
     const bytes = had.subarray(at, end);
-    await (isZero(bytes) ? node.writeZeroes(offset + at, bytes.length, { mayUnmap: true }) : node.write(offset + at, bytes));
+    // Without a backing file an image leaves zeroes unallocated, and the new one would shine through.
+    const zero = node.backing !== null && isZero(bytes);
+    await (zero ? node.writeZeroes(offset + at, bytes.length, { mayUnmap: true }) : node.write(offset + at, bytes));
     at = end;
   }
 }

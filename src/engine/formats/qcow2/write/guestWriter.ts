@@ -294,8 +294,8 @@ export class GuestWriter {
     const { codec, data, metadata } = this.parts;
     const { unitBytes } = codec;
     const size = this.parts.map().size;
-    if (yield* data.isZero(this.parts.map(), at, end - at)) {
-      // Without a backing file there is nothing to hide; space is kept as it is.
+    if (data.backing === null && (yield* data.isZero(this.parts.map(), at, end - at))) {
+      // Without a backing file there is nothing to hide; space is kept as it is. Past the end of one there may be something later.
       if (!mayUnmap || !(yield* load(() => this.hasSpace(at, end)))) {
         return;
       }
