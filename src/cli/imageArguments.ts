@@ -1,7 +1,7 @@
 import type { InfoFormat } from '../engine/info/imageInfo';
 import { protocolOf, stripFilePrefix } from '../engine/gate/filename';
 import { EngineError } from '../engine/errors';
-import { nested } from '../engine/gate/jsonName';
+import { nested, parseJsonOptions } from '../engine/gate/jsonName';
 import { describedRemote, remoteNameOf, type RemoteName } from '../engine/gate/remoteName';
 import { CommandError } from './errors';
 import { compactJson } from './json';
@@ -168,7 +168,7 @@ function parseImageOpts(text: string, warn: (message: string) => void): FlatOpti
 function parseJsonName(name: string): FlatOptions {
   let value: unknown;
   try {
-    value = JSON.parse(name.slice('json:'.length));
+    value = parseJsonOptions(name.slice('json:'.length));
   } catch (error) {
     throw new OpenProblem(`Could not parse the JSON options: ${error instanceof Error ? error.message : String(error)}`);
   }

@@ -201,3 +201,10 @@ describe('images of random options', () => {
     }
   });
 });
+
+test.each(['1000', '4096', '10M', '0'])('a raw file of %s begins with as many blocks as with qemu-img', async (size) => {
+  const [theirs, ours] = [join(twins.theirs, 'first'), join(twins.ours, 'first')];
+  await makeWithQemuImg(['create', '-q', '-f', 'raw', theirs, size]);
+  expect((await chainscope(['create', '-q', '-f', 'raw', ours, size])).code).toBe(0);
+  expect(statSync(ours)).toMatchObject({ size: statSync(theirs).size, blocks: statSync(theirs).blocks });
+});

@@ -24,6 +24,9 @@ async function expectSameInfo(image: readonly string[], cwd = folder.path): Prom
   }
 }
 
+/** Where a qcow2 header has its `header_length`. */
+const HEADER_LENGTH_AT = 100;
+
 describe('random images', () => {
   const first = Number(process.env['CHAINSCOPE_SEED'] ?? 1000);
   test.each(Array.from({ length: 24 }, (_, index) => first + index))('seed %i', async (seed) => {
@@ -274,3 +277,38 @@ async function luksInQcow2(header: Buffer, name: string): Promise<Buffer> {
   extension.copy(image, QCOW2_HEADER.length);
   return Buffer.concat([image, Buffer.alloc(end - image.length), header, Buffer.alloc(65536)]);
 }
+
+describe('names and records that QEMU reads its own way', () => {
+  test.each([
+    `json:{'driver':'qcow2','file':{'driver':'file','filename':'quoted.qcow2'}}`,
+    `json:{'driver':"qcow2",'file.filename':'it\\'s "quoted".qcow2'}`,
+  ])('%s', async (name) => {
+    const home = join(folder.path, 'quoted');
+    await mkdir(home, { recursive: true });
+    await makeWithQemuImg(['create', '-q', '-f', 'qcow2', 'quoted.qcow2', '1M'], { cwd: home });
+    await copyFile(join(home, 'quoted.qcow2'), join(home, `it's "quoted".qcow2`));
+    await expectSameInfo([name], home);
+  });
+
+  test('of two backing formats, the last one', async () => {
+    const path = join(folder.path, 'twice.qcow2');
+    await makeWithQemuImg(['create', '-q', '-f', 'qcow2', '-u', '-b', 'gone', '-F', 'qcow2', path, '1M']);
+    const bytes = await readFile(path);
+    const header = bytes.readUInt32BE(HEADER_LENGTH_AT);
+    expect(bytes.readUInt32BE(header)).toBe(EXTENSION.backingFormat);
+    const second = Buffer.alloc(16);
+    second.writeUInt32BE(EXTENSION.backingFormat, 0);
+    second.writeUInt32BE(3, 4);
+    second.write('raw', 8);
+    // Between the first one and what follows it, which moves down; the name of the backing file too.
+    const at = header + 16;
+    const name = Number(bytes.readBigUInt64BE(8));
+    bytes.copyWithin(at + second.length, at, name + bytes.readUInt32BE(16));
+    second.copy(bytes, at);
+    bytes.writeBigUInt64BE(BigInt(name + second.length), 8);
+    await writeFile(path, bytes);
+    const { theirs, ours } = await sideBySide(['info', path]);
+    expect(ours.stdout).toBe(theirs.stdout);
+    expect(theirs.stdout).toContain('backing file format: raw');
+  });
+});

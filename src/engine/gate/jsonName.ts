@@ -19,12 +19,25 @@ export type NodeOptions = Readonly<Record<string, unknown>>;
 export function describedNode(name: string): NodeOptions | null {
   let value: unknown;
   try {
-    value = JSON.parse(name.slice('json:'.length));
+    value = parseJsonOptions(name.slice('json:'.length));
   } catch {
     // Not JSON: a name that QEMU refuses too.
     return null;
   }
   return isObject(value) ? bottomOf(nested(value, MAX_DEPTH), MAX_DEPTH) : null;
+}
+
+/**
+ * JSON as QEMU reads it: strings may also stand in single quotes, and in any string `\\'` is a single quote.
+ * @throws SyntaxError
+ */
+export function parseJsonOptions(text: string): unknown {
+  const strings = /"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'/gs;
+  const standard = text.replace(strings, (_, double: string | undefined, single: string | undefined) => {
+    const inner = double ?? single ?? '';
+    return `"${inner.replace(/\\.|"/gs, (part) => (part === '"' ? '\\"' : part === "\\'" ? "'" : part))}"`;
+  });
+  return JSON.parse(standard);
 }
 
 /** Drivers whose `file` child is the image itself. */

@@ -189,7 +189,8 @@ export function readQcow2Metadata(source: ByteSource): Qcow2Metadata {
   const read = readExtensions(source, headerLength, extensionsEnd, clusterSize);
   problems.push(...read.problems);
   const textOf = (type: number) => {
-    const found = read.extensions.find((extension) => extension.type === type);
+    // Of several QEMU goes by the last one.
+    const found = read.extensions.findLast((extension) => extension.type === type);
     return found ? decodeText(found.data) : null;
   };
   const hasDataFile = (incompatibleFeatures & FEATURE.externalDataFile) !== 0n;
