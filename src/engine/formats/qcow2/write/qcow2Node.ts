@@ -428,12 +428,7 @@ export class Qcow2Node implements BlockNode {
     const within = guestOffset - cluster * clusterSize;
     const l1Index = Math.floor(cluster / current.l2Entries);
     const table = tables.tableOffset(l1Index);
-    if (
-      within + length > clusterSize ||
-      length === 0 ||
-      table % clusterSize !== 0 ||
-      (copied !== 0 && !tables.isCopied(l1Index))
-    ) {
+    if (within + length > clusterSize || length === 0 || table % clusterSize !== 0 || (copied !== 0 && !tables.isCopied(l1Index))) {
       return -1;
     }
     if (table === 0) {
