@@ -290,7 +290,8 @@ export class GuestWriter {
     return (Math.floor(at / sliceBytes) + 1) * sliceBytes;
   }
 
-  private *zeroClaimed(at: number, end: number, mayUnmap: boolean, noFallback: boolean): Steps<void> {
+  /** The same for a range that the caller has claimed, inside what one slice of a table covers. */
+  *zeroClaimed(at: number, end: number, mayUnmap: boolean, noFallback: boolean): Steps<void> {
     const { codec, data, metadata } = this.parts;
     const { unitBytes } = codec;
     const size = this.parts.map().size;

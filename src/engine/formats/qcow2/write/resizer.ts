@@ -55,7 +55,7 @@ export class Resizer {
     if (l1Size > tables.l1Size) {
       yield* this.growL1(l1Size);
     }
-    yield* this.zeroTail(before);
+    yield* this.zeroTail(before, size);
     yield* order.alone(() => this.header.update({ size }));
     if (metadata.hasDataFile && data.file.size < size) {
       yield* wait(data.file.truncate(size));
@@ -64,16 +64,25 @@ export class Resizer {
   }
 
   /** The rest of the last cluster, which the guest has not seen yet, must not show what was there. */
-  private *zeroTail(size: number): Steps<void> {
+  private *zeroTail(before: number, size: number): Steps<void> {
     const { clusterSize } = this.parts.metadata;
     const { data } = this.parts;
-    const rest = Math.ceil(size / clusterSize) * clusterSize - size;
-    if (rest === 0) {
+    const end = Math.ceil(before / clusterSize) * clusterSize;
+    if (end === before) {
       return;
     }
-    const entry = yield* load(() => this.writer.entryAt(size));
+    const entry = yield* load(() => this.writer.entryAt(before));
     if (entry.placed && entry.copied) {
-      yield* data.zeroHost(entry.host + (size % clusterSize), size, rest, false);
+      yield* data.zeroHost(entry.host + (before % clusterSize), before, end - before, false);
+    } else if (entry.placed || entry.compressed) {
+      // A snapshot has it too, or it cannot be written in place: the guest gets a cluster of its own before it sees more of it.
+      this.resized(size);
+      try {
+        yield* this.writer.zeroClaimed(before, Math.min(end, size), false, false);
+      } catch (error) {
+        this.resized(before);
+        throw error;
+      }
     }
   }
 
