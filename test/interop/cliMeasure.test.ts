@@ -116,6 +116,11 @@ describe('the same arguments, the same measure', () => {
         await runTool('sync', ['--file-system', image.path]);
         ({ theirs, ours } = await measured());
       }
+      if (theirs.signal === 'SIGABRT') {
+        // qemu-img 7.2 fails an assertion of its own on some QED images; there is nothing to compare with.
+        expect(ours.code).toBe(0);
+        continue;
+      }
       expect(ending(ours), `CHAINSCOPE_SEED=${seed} ${image.describe}\n${args.join(' ')}`).toEqual(ending(theirs));
     }
   });
