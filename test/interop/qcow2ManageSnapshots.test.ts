@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { QuietImage } from '../../src/engine/formats/qcow2/manage/quietImage';
 import { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from '../../src/engine/formats/qcow2/manage/snapshots';
 import { FileStorage } from '../../src/engine/io/fileStorage';
+import { crashed } from '../harness/storage/recordingStorage';
 import { TestStorage } from '../unit/qed/testStorage';
 import { Random, testCases, testSeed } from './random';
 import { makeWithQemuImg, qemuImg, temporaryFolder, writeWithQemuIo } from './tools';
@@ -141,19 +142,19 @@ describe('snapshots', () => {
       await action(QuietImage.open(storage));
       for (let trial = 0; trial < testCases(12); trial++) {
         const count = random.below(storage.log.length + 1);
-        const crashed = join(folder.path, 'crashed.qcow2');
+        const left = join(folder.path, 'crashed.qcow2');
         writeFileSync(
-          crashed,
-          TestStorage.crashed(start, storage.log, count, () => random.chance(0.5)),
+          left,
+          crashed(start, storage.log, count, () => random.chance(0.5)),
         );
         const what = `CHAINSCOPE_SEED=${seed} ${kind}, after ${count} of ${storage.log.length}`;
-        await qemuImg(['check', '-q', '-r', 'all', crashed]);
-        await expectSound(crashed, what);
-        const snapshots = await onImage(crashed, (image) => Promise.resolve(listSnapshots(image).map(({ name }) => name)));
-        const same = async (other: string) => (await qemuImg(['compare', '-f', 'qcow2', '-F', 'raw', crashed, other])).code === 0;
+        await qemuImg(['check', '-q', '-r', 'all', left]);
+        await expectSound(left, what);
+        const snapshots = await onImage(left, (image) => Promise.resolve(listSnapshots(image).map(({ name }) => name)));
+        const same = async (other: string) => (await qemuImg(['compare', '-f', 'qcow2', '-F', 'raw', left, other])).code === 0;
         expect((await same(disk.now)) || (kind === 'apply' && (await same(disk.first))), what).toBe(true);
         if (snapshots.includes('first')) {
-          await makeWithQemuImg(['snapshot', '-a', 'first', crashed]);
+          await makeWithQemuImg(['snapshot', '-a', 'first', left]);
           expect(await same(disk.first), what).toBe(true);
         } else {
           expect(kind, what).toBe('delete');

@@ -7,6 +7,7 @@ import { createQed, type QedCreateOptions } from '../../src/engine/formats/qed/c
 import { QedNode } from '../../src/engine/formats/qed/qedNode';
 import { FileStorage } from '../../src/engine/io/fileStorage';
 import { BytesNode, expectSame } from '../unit/qed/nodes';
+import { crashed } from '../harness/storage/recordingStorage';
 import { TestStorage } from '../unit/qed/testStorage';
 import { Random, testCases, testSeed } from './random';
 import { makeWithQemuImg, qemuImg, runTool, temporaryFolder, writeWithQemuIo } from './tools';
@@ -154,7 +155,7 @@ test(`QEMU finds nothing wrong after a crash of ours, and we nothing after one o
   await node.close();
   for (let round = 0; round < testCases(15); round++) {
     const count = random.below(storage.log.length + 1);
-    const bytes = TestStorage.crashed(start, storage.log, count, () => random.chance(0.5));
+    const bytes = crashed(start, storage.log, count, () => random.chance(0.5));
     await writeFile(at('crashed.qed'), bytes);
     expect((await check(at('crashed.qed'))).corruptions ?? 0).toBe(0);
     const reader = await QedNode.open(new TestStorage(bytes), {

@@ -7,6 +7,7 @@ import type { QedNode } from '../../../src/engine/formats/qed/qedNode';
 import { Random, testCases, testSeed } from '../../interop/random';
 import { MemorySource } from '../io/memorySource';
 import { BytesNode, expectSame, openQed } from './nodes';
+import { crashed } from '../../harness/storage/recordingStorage';
 import { TestStorage } from './testStorage';
 
 const CLUSTER = 4096;
@@ -130,7 +131,7 @@ describe(`a QED image (CHAINSCOPE_SEED=${seed})`, () => {
       for (let count = 0; count <= storage.log.length; count++) {
         for (const probability of [0, 1, 0.5]) {
           crashes++;
-          const bytes = TestStorage.crashed(start, storage.log, count, () => random.chance(probability));
+          const bytes = crashed(start, storage.log, count, () => random.chance(probability));
           // No repair is needed for that: entries reach the disk after what they lead to.
           expect(await corruptionsOf(bytes)).toBe(0);
           const durable = flushed.findLast(({ at }) => at <= count)!;

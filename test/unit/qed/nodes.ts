@@ -3,7 +3,8 @@ import { expect } from 'vitest';
 import type { BlockNode, NodeStatus } from '../../../src/engine/block/blockNode';
 import { QedNode, type QedNodeOptions } from '../../../src/engine/formats/qed/qedNode';
 import type { Random } from '../../interop/random';
-import { turns, type TestStorage } from './testStorage';
+import { turns } from '../../harness/storage/slowStorage';
+import type { TestStorage } from './testStorage';
 
 /** Opens a node for writing whose idle timer never fires by itself. */
 export function openQed(storage: TestStorage, options: Partial<QedNodeOptions> = {}): Promise<QedNode> {

@@ -5,6 +5,7 @@ import { createQed } from '../../../src/engine/formats/qed/create';
 import { readQedMetadata } from '../../../src/engine/formats/qed/metadata';
 import { MemorySource } from '../io/memorySource';
 import { BytesNode, expectSame, openQed, pattern, readAll } from './nodes';
+import { crashed } from '../../harness/storage/recordingStorage';
 import { TestStorage } from './testStorage';
 
 const CLUSTER = 4096;
@@ -163,7 +164,7 @@ describe('the mark of an image in use', () => {
     await node.write(0, pattern(10, 1));
     const [first, second] = storage.log.slice(start);
     expect(first).toMatchObject({ kind: 'write', hostOffset: 0 });
-    expect(second).toEqual({ kind: 'flush' });
+    expect(second).toEqual({ kind: 'flush', accepted: start + 1 });
     expect(readQedMetadata(storage).needCheck).toBe(true);
     await node.write(CLUSTER, pattern(10, 1));
     timers[0]!.fire();
@@ -342,8 +343,8 @@ describe('the header', () => {
     expect(readQedMetadata(storage)).toMatchObject({ backingFile: { name }, backingFormat: format, problems: [] });
     for (let count = 0; count <= storage.log.length; count++) {
       for (const keep of [() => true, () => false, (operation: number) => operation % 2 === 0]) {
-        const crashed = readQedMetadata(new MemorySource(TestStorage.crashed(start, storage.log, count, keep)));
-        expect([long, name]).toContain(crashed.backingFile?.name);
+        const left = readQedMetadata(new MemorySource(crashed(start, storage.log, count, keep)));
+        expect([long, name]).toContain(left.backingFile?.name);
       }
     }
     await node.changeBackingFile('x'.repeat(1023), null);

@@ -4,14 +4,14 @@ import type { GateQuestion } from '../../../src/protocol/engine';
 import { DecisionStore, type StateStore } from '../../../src/shell/trust/decisionStore';
 import { contains, decide, type Surroundings } from '../../../src/shell/trust/policy';
 
-const WORKSPACE: Surroundings = { trusted: true, folders: ['/work/space'] };
+const WORKSPACE: Surroundings = { trusted: true, folders: ['/ws/space'] };
 
 function question(over: Partial<GateQuestion> = {}): GateQuestion {
   return {
-    image: '/work/space/top.qcow2',
+    image: '/ws/space/top.qcow2',
     role: 'backing',
     recordedName: 'base.qcow2',
-    path: '/work/space/base.qcow2',
+    path: '/ws/space/base.qcow2',
     protocol: null,
     address: null,
     ...over,
@@ -36,12 +36,12 @@ const NOTHING = new DecisionStore(memory());
 describe('the opening gate', () => {
   it.each<[string, Partial<GateQuestion>, Surroundings, string | null]>([
     ['a file in the workspace', {}, WORKSPACE, null],
-    ['a file in a folder of the workspace', { path: '/work/space/a/b/base.qcow2' }, WORKSPACE, null],
-    ['a file in a second workspace folder', { path: '/other/x' }, { trusted: true, folders: ['/work/space', '/other'] }, null],
-    ['a file beside the workspace', { path: '/work/base.qcow2' }, WORKSPACE, 'outsideWorkspace'],
-    ['a file in a folder that is called alike', { path: '/work/space2/base.qcow2' }, WORKSPACE, 'outsideWorkspace'],
-    ['a file whose path climbs out', { path: '/work/space/../base.qcow2' }, WORKSPACE, 'outsideWorkspace'],
-    ['a name in a folder called ..x', { path: '/work/space/..x/base.qcow2' }, WORKSPACE, null],
+    ['a file in a folder of the workspace', { path: '/ws/space/a/b/base.qcow2' }, WORKSPACE, null],
+    ['a file in a second workspace folder', { path: '/other/x' }, { trusted: true, folders: ['/ws/space', '/other'] }, null],
+    ['a file beside the workspace', { path: '/ws/base.qcow2' }, WORKSPACE, 'outsideWorkspace'],
+    ['a file in a folder that is called alike', { path: '/ws/space2/base.qcow2' }, WORKSPACE, 'outsideWorkspace'],
+    ['a file whose path climbs out', { path: '/ws/space/../base.qcow2' }, WORKSPACE, 'outsideWorkspace'],
+    ['a name in a folder called ..x', { path: '/ws/space/..x/base.qcow2' }, WORKSPACE, null],
     ['a file of an untrusted workspace', {}, { ...WORKSPACE, trusted: false }, 'untrustedWorkspace'],
     ['a file in a window without a folder', {}, { trusted: true, folders: [] }, 'outsideWorkspace'],
     ['an NBD server', { path: null, protocol: 'nbd', address: 'nbd://host:10809' }, WORKSPACE, 'network'],
@@ -69,7 +69,7 @@ describe('the opening gate', () => {
         outside,
         { ...outside, protocol: 'json' },
         { ...outside, path: '/elsewhere/other.qcow2' },
-        { ...outside, image: '/work/space/second.qcow2' },
+        { ...outside, image: '/ws/space/second.qcow2' },
       ].map((each) => decide(each, WORKSPACE, decisions).allowed);
       expect(answers).toEqual([true, true, false, false]);
     });
@@ -77,7 +77,7 @@ describe('the opening gate', () => {
     it('contacts this server for this image, and no other', async () => {
       const server = question({ path: null, protocol: 'nbd', address: 'nbd://host:10809/disk' });
       await decisions.add({ kind: 'grant', image: server.image, target: 'nbd://host:10809/disk' });
-      const answers = [server, { ...server, address: 'nbd://host:10809/other' }, { ...server, image: '/work/space/second.qcow2' }].map(
+      const answers = [server, { ...server, address: 'nbd://host:10809/other' }, { ...server, image: '/ws/space/second.qcow2' }].map(
         (each) => decide(each, WORKSPACE, decisions).reason,
       );
       expect(answers).toEqual([null, 'network', 'network']);
