@@ -42,10 +42,10 @@ export class Random {
   }
 }
 
-/** The seed of a random test: from `CHAINSCOPE_SEED`, or a fresh one. Whoever uses it prints it. */
+/** The seed of a random test: from `CHAINSCOPE_SEED`, or one that is the same in every run: `npm run soak` tries others. Whoever uses it prints it. */
 export function testSeed(): number {
   const given = process.env['CHAINSCOPE_SEED'];
-  return given === undefined ? Date.now() % 2 ** 31 : Number(given);
+  return given === undefined ? 20261121 : Number(given);
 }
 
 /** How many random cases to run: `CHAINSCOPE_CASES`, or the number that suits every run of the suite. */
