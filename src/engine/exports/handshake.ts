@@ -13,6 +13,8 @@ import {
   OPTION_REPLY,
   OPTION_REPLY_MAGIC,
   TRANSMISSION_FLAG,
+  uint16,
+  uint32,
 } from '../nbd/protocol';
 import type { ByteQueue } from './byteQueue';
 import { contextsOf, type MetaContext, type NbdExport } from './nbdExport';
@@ -303,16 +305,4 @@ function readQueries(data: Buffer, from: number): string[] | null {
     at = query.end;
   }
   return at === data.length ? queries : null;
-}
-
-function uint16(value: number): Buffer {
-  const bytes = Buffer.alloc(2);
-  bytes.writeUInt16BE(value);
-  return bytes;
-}
-
-function uint32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
 }

@@ -1,4 +1,4 @@
-/* The numbers of the NBD protocol (the NBD project's doc/proto.md). All integers are big-endian. */
+/* The numbers of the NBD protocol (the NBD project's doc/proto.md), and how they are written down. All integers are big-endian. */
 
 /** `NBDMAGIC`, `IHAVEOPT`. */
 export const INIT_MAGIC = 0x4e42444d41474943n;
@@ -88,3 +88,17 @@ export const CONTEXT = {
 export const MAX_PAYLOAD = 32 * 1024 * 1024;
 /** Bytes of the longest string in the protocol. */
 export const MAX_STRING = 4096;
+
+/** A number as the handshake's options hold it. */
+export function uint16(value: number): Buffer {
+  const bytes = Buffer.alloc(2);
+  bytes.writeUInt16BE(value);
+  return bytes;
+}
+
+/** A number as the handshake's options hold it. */
+export function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}

@@ -12,6 +12,8 @@ import {
   OPTION_REPLY,
   OPTION_REPLY_MAGIC,
   TRANSMISSION_FLAG,
+  uint16,
+  uint32,
 } from '../protocol';
 import { ConnectionLost, printable, ProtocolViolation } from './failures';
 
@@ -236,16 +238,4 @@ function said(data: Buffer): string {
 
 function isPowerOfTwo(value: number): boolean {
   return value > 0 && (value & (value - 1)) === 0;
-}
-
-function uint32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-}
-
-function uint16(value: number): Buffer {
-  const bytes = Buffer.alloc(2);
-  bytes.writeUInt16BE(value);
-  return bytes;
 }
