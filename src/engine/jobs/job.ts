@@ -1,4 +1,4 @@
-import type { JobHold, JobInfo, JobOutcome, JobStatus, JobType, JobVerb, OnError } from '../../protocol/jobs';
+import type { JobHold, JobOutcome, JobState, JobStatus, JobType, JobVerb, OnError } from '../../protocol/jobs';
 import { cancelled, EngineError, invalidRequest, isCancelled } from '../errors';
 import { SYSTEM_CLOCK, type JobClock } from './clock';
 import { Rate } from './rate';
@@ -6,7 +6,7 @@ import { SpeedLimit } from './speedLimit';
 import { hasEnded, mayBeTold, mayFollow } from './states';
 
 /** A job as it is now; `error` is what was thrown. */
-export type JobView = Omit<JobInfo, 'error'> & { readonly error: unknown };
+export type JobView = Omit<JobState, 'error'> & { readonly error: unknown };
 
 /** What a job does, in QEMU's phases. */
 export interface JobWork {
