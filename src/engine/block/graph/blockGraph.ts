@@ -1,34 +1,33 @@
 import type { ImageFormat } from '../../../protocol/chain';
 import type { LayerView } from '../../../protocol/place';
-import { invalidFormat, invalidRequest, readOnlyImage } from '../../errors';
+import { EngineError, invalidRequest, readOnlyImage } from '../../errors';
 import type { ClusterCipher } from '../../formats/qcow2/crypto/clusterCipher';
-import { openCipher } from '../../formats/qcow2/crypto/open';
 import { CompressedClusters } from '../../formats/qcow2/reader';
 import { Qcow2Node, type Qcow2Hooks } from '../../formats/qcow2/write/qcow2Node';
 import { QedNode } from '../../formats/qed/qedNode';
 import { RawNode } from '../../formats/raw/rawNode';
 import { DecompressedGrains } from '../../formats/vmdk/grains';
 import type { OpeningGate } from '../../gate/gate';
-import { remoteNameOf } from '../../gate/remoteName';
 import { requireOpenableLayer } from '../../info/opening';
 import { FileSource } from '../../io/file';
 import { FileStorage } from '../../io/fileStorage';
 import { acquireLocks, changeLocks, takeLocks, type ImageLock } from '../../io/imageLocks';
 import { loading } from '../../io/loading';
-import { openRemote } from '../../io/remote/openRemote';
 import type { ByteSource } from '../../io/source';
 import type { Storage } from '../../io/storage';
 import type { BlockNode } from '../blockNode';
 import { openChain } from '../chain';
 import { requireComplete, requireSameParents } from '../complete';
-import { backingReference, readDetail, virtualSizeOf } from '../detail';
 import type { Layer, OpenedChain } from '../layer';
 import { ReadableLayer, type Decompressed } from '../node';
 import { ACTIVE_VIEW } from '../status';
-import { TrackedNode } from '../trackedNode';
+import { TrackedNode, type GuestObserver } from '../trackedNode';
+import { nodesAbove, type GraphNode } from './graphNode';
 import { filesOf, readerLocks, writerRole } from './layerFiles';
-import { backingParent, requireCompatible, rootParent, type NodeParent } from './permissions';
+import { cipherOf, keyOf, openForWriting, readAgain, reread, withFiles } from './layerOpening';
+import { backingParent, changes, jobParent, fillingParent, requireCompatible, rootParent } from './permissions';
 import { ReadOnlyNode, type GraphEpoch } from './readOnlyNode';
+import { GuestWatch } from './guestWatch';
 
 export interface BlockGraphOptions {
   /** Asked before anything is opened because an image names it. */
@@ -45,6 +44,8 @@ export interface OpenImageOptions {
   readonly readOnly: boolean;
   /** Who uses the image, as messages call it: an export, a job. */
   readonly user: string;
+  /** What is written changes nothing of what is read: images that are in use as backing files may be written so. Not with `readOnly`. */
+  readonly unchanged?: boolean | undefined;
   /** Reads an internal snapshot of the image; only `readOnly`. */
   readonly view?: LayerView | undefined;
   /** Neither takes locks nor heeds those of others; only `readOnly`. */
@@ -66,26 +67,49 @@ export interface OpenedImage {
   setReadOnly(readOnly: boolean): Promise<void>;
   /** Ends the use; the last one closes the image, and those below it that nobody uses any more. */
   close(): Promise<void>;
+  /** The image and those it is built on, itself first, as they are now. */
+  chain(): readonly ChainImage[];
+  /**
+   * Keeps the backing links from this image down to `base` (without its own; null for all) as they are until the returned function is called.
+   * @throws EngineError `file.locked` when somebody else needs one of them
+   */
+  freeze(base: BlockNode | null, user: string): () => void;
+  /**
+   * Builds the image on another one that is open: one further down its chain, or any other that shows the guest the same.
+   * @param record writes that into the image, while no request is in flight
+   */
+  relink(base: BlockNode | null, record: () => Promise<void>): Promise<void>;
+  /**
+   * Makes all users of this image use another, open for writing and showing the guest the same, from now on. To be called while no request
+   * that changes this image is in flight.
+   */
+  pivot(target: OpenedImage): Promise<void>;
+  /**
+   * Lets a job write one of the images below, and so change what those between read. Everybody else keeps away from them until the returned
+   * function is called.
+   * @throws EngineError `file.locked` when somebody outside the chain uses one of them
+   */
+  writeBelow(top: BlockNode, base: BlockNode, user: string): Promise<() => Promise<void>>;
+  /** Tells of the requests of everybody whose disk this image is a part of, until the returned function is called. */
+  watchGuests(observer: GuestObserver): () => void;
+  /** Others who are built on one of this image's chain, without going through the image itself. */
+  dependents(node: BlockNode): readonly string[];
+}
+
+/** One image of a chain that is in use. */
+export interface ChainImage {
+  readonly node: TrackedNode;
+  /** Absolute. */
+  readonly path: string;
+  /** As QEMU has it in messages. */
+  readonly filename: string;
+  readonly format: ImageFormat;
 }
 
 const DEFAULT_CACHE = 32 * 1024 * 1024;
 /** Of the bound for tables, what a reader of a whole chain keeps of where its bytes lie. */
 const WINDOWS_SHARE = 4;
 const READER_CACHE = 256 * 1024;
-
-/** An image of the graph with those who use it. */
-interface GraphNode {
-  readonly tracked: TrackedNode;
-  /** As it was opened last. */
-  layer: Layer;
-  readonly key: string;
-  readonly parents: Map<unknown, NodeParent>;
-  readonly backing: GraphNode | null;
-  /** The locks that the image's files have; empty when it was opened without. */
-  locks: readonly ImageLock[];
-  readonly cipher: ClusterCipher | null;
-  readonly hooks: Qcow2Hooks | undefined;
-}
 
 /**
  * The images that are in use, each once: chains that share a base share its node. Who may do what to a node at the same time is decided by
@@ -94,7 +118,8 @@ interface GraphNode {
 export class BlockGraph {
   private readonly options: BlockGraphOptions;
   private readonly nodes = new Map<string, GraphNode>();
-  private readonly epoch: GraphEpoch = { value: 0 };
+  private readonly epoch: GraphEpoch = { value: 0, reading: new Set() };
+  private readonly watches = new Set<GuestWatch>();
   private readonly decompressed: Decompressed;
   private turn: Promise<unknown> = Promise.resolve();
   private nextNode = 0;
@@ -117,7 +142,7 @@ export class BlockGraph {
 
   private async openNow(filename: string, options: OpenImageOptions): Promise<OpenedImage> {
     const { gate, currentFolder } = this.options;
-    const { format, readOnly, view = ACTIVE_VIEW, forceShare = false, signal } = options;
+    const { format, readOnly, unchanged = false, view = ACTIVE_VIEW, forceShare = false, signal } = options;
     if (!readOnly && (forceShare || view.kind === 'snapshot')) {
       throw invalidRequest(forceShare ? 'An image that is written cannot be shared by force.' : 'An internal snapshot is only read.');
     }
@@ -130,13 +155,14 @@ export class BlockGraph {
       }
       requireSameParents(chain.layers);
       const top = await this.addChain(chain, options, view, made);
-      const parent = rootParent(options.user, readOnly);
+      const parent = unchanged ? fillingParent(options.user) : rootParent(options.user, readOnly);
       requireCompatible(filename, top.parents.values(), parent);
       if (!readOnly && top.tracked.readOnly) {
         await this.change(top, false);
       }
       const use = {};
       top.parents.set(use, parent);
+      this.refreshWatches();
       return this.opened(top, use);
     } catch (error) {
       for (const node of made.reverse()) {
@@ -204,22 +230,61 @@ export class BlockGraph {
       filesOf(layer).forEach((file) => file.close());
       layer = withFiles(layer, written.storages);
     }
-    const node: GraphNode = { key, layer, backing, locks, cipher, hooks, tracked: new TrackedNode(image), parents: new Map() };
+    const node: GraphNode = {
+      key,
+      layer,
+      backing,
+      locks,
+      cipher,
+      hooks,
+      frozenBy: null,
+      tracked: new TrackedNode(image),
+      parents: new Map(),
+    };
     this.nodes.set(key, node);
     this.epoch.value++;
     return node;
   }
 
   private opened(top: GraphNode, use: object): OpenedImage {
-    return {
+    const image: OpenedImage = {
       node: top.tracked,
       setReadOnly: (readOnly) => this.inTurn(() => this.setReadOnly(top, use, readOnly)),
-      close: () =>
-        this.inTurn(async () => {
-          top.parents.delete(use);
-          await this.releaseUnused(top);
-        }),
+      close: () => this.inTurn(() => this.endUse(top, use)),
+      chain: () =>
+        nodesAbove(top, null).map(({ tracked, layer: { path, filename, detail } }) => ({
+          node: tracked,
+          path,
+          filename,
+          format: detail.format,
+        })),
+      freeze: (base, user) => this.freeze(top, this.below(top, base), user),
+      relink: (base, record) => this.inTurn(() => this.relink(top, base === null ? null : this.nodeOf(base), record)),
+      pivot: (target) => this.inTurn(() => this.pivot(top, this.nodeOf(target.node))),
+      writeBelow: (from, base, user) => this.inTurn(() => this.writeBelow(this.nodeOf(from), this.nodeOf(base), user)),
+      watchGuests: (observer) => this.watchGuests(top, observer),
+      dependents: (node) => this.dependents(top, this.nodeOf(node)),
     };
+    return image;
+  }
+
+  private async endUse(node: GraphNode, use: object): Promise<void> {
+    if (!node.parents.delete(use)) {
+      return;
+    }
+    this.refreshWatches();
+    await this.releaseUnused(node);
+    await this.stopWriting(node);
+  }
+
+  /** An image that nobody writes any more is a reader's again. */
+  private async stopWriting(node: GraphNode): Promise<void> {
+    const { tracked, key, parents, layer } = node;
+    const unwritten = this.nodes.get(key) === node && !tracked.readOnly && ![...parents.values()].some(changes);
+    // A server may take one client at a time.
+    if (unwritten && filesOf(layer).every((file) => file instanceof FileSource)) {
+      await this.change(node, true);
+    }
   }
 
   private async setReadOnly(node: GraphNode, use: object, readOnly: boolean): Promise<void> {
@@ -231,7 +296,7 @@ export class BlockGraph {
     node.parents.delete(use);
     try {
       requireCompatible(node.layer.filename, node.parents.values(), after);
-      const written = [after, ...node.parents.values()].some(({ uses }) => uses.has('write'));
+      const written = [after, ...node.parents.values()].some(changes);
       if (node.tracked.readOnly === written) {
         await this.change(node, !written);
       }
@@ -342,10 +407,151 @@ export class BlockGraph {
       await node.tracked.close();
     } finally {
       if (node.backing) {
-        node.backing.parents.delete(node);
-        await this.releaseUnused(node.backing);
+        await this.endUse(node.backing, node);
       }
     }
+  }
+
+  private nodeOf(image: BlockNode): GraphNode {
+    for (const node of this.nodes.values()) {
+      if (node.tracked === image) {
+        return node;
+      }
+    }
+    throw invalidRequest(`${image.filename} is not in use any more.`);
+  }
+
+  private below(top: GraphNode, base: BlockNode | null): GraphNode | null {
+    const found = base === null ? null : this.nodeOf(base);
+    if (found && (found === top || !nodesAbove(top, null).includes(found))) {
+      throw invalidRequest(`'${found.layer.filename}' is not in the backing chain of '${top.layer.filename}'.`);
+    }
+    return found;
+  }
+
+  private freeze(top: GraphNode, base: GraphNode | null, user: string): () => void {
+    const nodes = nodesAbove(top, base);
+    for (const { frozenBy, layer } of nodes) {
+      if (frozenBy !== null) {
+        throw new EngineError('file.locked', `The backing file of '${layer.filename}' must stay as it is: ${frozenBy} needs it.`, {
+          file: layer.filename,
+          remedy: 'Wait until that has ended, or cancel it.',
+        });
+      }
+    }
+    for (const node of nodes) {
+      node.frozenBy = user;
+    }
+    return () => {
+      for (const node of nodes) {
+        node.frozenBy = null;
+      }
+    };
+  }
+
+  private async relink(node: GraphNode, base: GraphNode | null, record: () => Promise<void>): Promise<void> {
+    const { tracked, backing: former } = node;
+    const image = () => {
+      const { image: driver } = tracked;
+      if (!(driver instanceof Qcow2Node || driver instanceof QedNode)) {
+        throw readOnlyImage(node.layer.filename);
+      }
+      return driver;
+    };
+    image();
+    await record();
+    // A copy on write that began with the former one must not go on beside a change.
+    await tracked.requests.run(0, Infinity, true, () => {
+      image().replaceBacking(base?.tracked ?? null);
+      node.backing = base;
+      base?.parents.set(node, backingParent(node.layer.filename));
+      this.epoch.value++;
+      return Promise.resolve();
+    });
+    node.layer = await loading(() => readAgain(node.layer));
+    this.refreshWatches();
+    if (former && former !== base) {
+      await this.endUse(former, node);
+    }
+  }
+
+  private async pivot(node: GraphNode, target: GraphNode): Promise<void> {
+    const { tracked, backing: former, key } = node;
+    const { image: old } = tracked;
+    const { layer, locks, cipher, hooks, backing } = target;
+    this.nodes.delete(key);
+    this.nodes.set(target.key, node);
+    tracked.replaceImage(target.tracked.image);
+    Object.assign(node, { key: target.key, layer, locks, cipher, hooks, backing });
+    target.parents.clear();
+    if (backing) {
+      backing.parents.delete(target);
+      backing.parents.set(node, backingParent(layer.filename));
+    }
+    this.epoch.value++;
+    this.refreshWatches();
+    try {
+      await old.close();
+    } finally {
+      if (former && former !== backing) {
+        await this.endUse(former, node);
+      }
+    }
+  }
+
+  private async writeBelow(top: GraphNode, base: GraphNode, user: string): Promise<() => Promise<void>> {
+    const between = nodesAbove(top, base);
+    const chain = new Set<unknown>(between);
+    for (const node of [...between.slice(1), base]) {
+      for (const [parent, { name }] of node.parents) {
+        if (!chain.has(parent)) {
+          throw new EngineError('file.locked', `'${node.layer.filename}' is in use by ${name}, and would change under it.`, {
+            file: node.layer.filename,
+            remedy: 'End that use first.',
+          });
+        }
+      }
+    }
+    const use = {};
+    for (const node of between.slice(1)) {
+      node.parents.set(use, jobParent(user, false));
+    }
+    base.parents.set(use, jobParent(user, true));
+    const end = async () => {
+      for (const node of [...between.slice(1), base]) {
+        await this.endUse(node, use);
+      }
+    };
+    try {
+      if (base.tracked.readOnly) {
+        await this.change(base, false);
+      }
+    } catch (error) {
+      await end();
+      throw error;
+    }
+    return () => this.inTurn(end);
+  }
+
+  private watchGuests(node: GraphNode, observer: GuestObserver): () => void {
+    const watch = new GuestWatch(node, observer);
+    this.watches.add(watch);
+    watch.refresh();
+    return () => {
+      this.watches.delete(watch);
+      watch.stop();
+    };
+  }
+
+  private refreshWatches(): void {
+    for (const watch of this.watches) {
+      watch.refresh();
+    }
+  }
+
+  private dependents(active: GraphNode, changed: GraphNode): readonly string[] {
+    const chain = new Set<unknown>(nodesAbove(active, null));
+    return [...changed.parents].flatMap(([parent, { name, role }]) => (role === 'backing' && !chain.has(parent) ? [name] : []));
   }
 
   private get cacheBytes(): number {
@@ -362,80 +568,4 @@ export class BlockGraph {
     this.turn = result.catch(() => undefined);
     return result;
   }
-}
-
-/** Equal for two names of one file, and different for what is seen of it. */
-function keyOf({ source, filename }: Layer, view: LayerView): string {
-  const file = source instanceof FileSource ? `${source.identity.device}:${source.identity.inode}` : filename;
-  return view.kind === 'snapshot' ? `${file}@${view.index}` : file;
-}
-
-async function cipherOf(
-  layer: Layer,
-  passphraseOf: OpenImageOptions['passphraseOf'],
-  signal: AbortSignal | undefined,
-): Promise<ClusterCipher | null> {
-  const { detail } = layer;
-  return detail.format === 'qcow2' ? openCipher(detail.metadata, passphraseOf?.(layer) ?? null, signal) : null;
-}
-
-interface OpenedForWriting {
-  readonly storages: readonly Storage[];
-  readonly locks: readonly ImageLock[];
-}
-
-/** Opens the files of an image anew, to write them, and locks them. */
-async function openForWriting(layer: Layer, lock: (wanted: readonly ImageLock[]) => void, durable = true): Promise<OpenedForWriting> {
-  const storages: Storage[] = [];
-  try {
-    for (const file of filesOf(layer)) {
-      storages.push(file instanceof FileSource ? FileStorage.reopen(file, { writable: true, durable }) : await openExport(layer, file));
-    }
-    const locks = readerLocks(withFiles(layer, storages)).map(({ file, role }) => ({ file, role: writerRole(role) }));
-    lock(locks);
-    return { storages, locks };
-  } catch (error) {
-    storages.forEach((storage) => storage.close());
-    throw error;
-  }
-}
-
-/** The image's own file on a server, to write it. @throws EngineError `request.readOnly` for what is only read, `network.failed` */
-async function openExport({ filename, source }: Layer, file: ByteSource): Promise<Storage> {
-  const remote = file === source ? remoteNameOf(filename) : null;
-  if (!remote) {
-    throw readOnlyImage(file.name);
-  }
-  return openRemote(remote, { writable: true });
-}
-
-/** The files of an image again, opened anew. */
-function withFiles(layer: Layer, [source, ...others]: readonly ByteSource[]): Layer {
-  const { detail } = layer;
-  return { ...layer, source: source!, detail: detail.format === 'qcow2' ? { ...detail, dataFile: others[0] ?? null } : detail };
-}
-
-/**
- * What the files say of the image now.
- * @throws EngineError `format.invalid` when it is built on something else than before
- */
-function reread(layer: Layer): Layer {
-  const { source, detail } = layer;
-  if (source instanceof FileSource) {
-    source.refresh();
-  }
-  const now = readDetail(source, detail.format);
-  if (JSON.stringify(backingReference(now)) !== JSON.stringify(backingReference(detail))) {
-    throw invalidFormat(source.name, 'header', 0, 'Another program gave the image another backing file while it was opened.');
-  }
-  return {
-    ...layer,
-    virtualSize: virtualSizeOf(source, now),
-    detail:
-      now.format === 'qcow2' && detail.format === 'qcow2'
-        ? { ...now, dataFile: detail.dataFile }
-        : now.format === 'vmdk' && detail.format === 'vmdk'
-          ? { ...now, extents: detail.extents }
-          : now,
-  };
 }

@@ -1,7 +1,7 @@
 import { EngineError } from '../../errors';
 
 /** QEMU's permissions, in its words. */
-export type Permission = 'consistent read' | 'write' | 'resize';
+export type Permission = 'consistent read' | 'write' | 'write unchanged' | 'resize';
 
 /** Somebody who uses a node: an overlay that reads from it, an export, a job, a command. */
 export interface NodeParent {
@@ -14,11 +14,28 @@ export interface NodeParent {
 }
 
 const READ: ReadonlySet<Permission> = new Set(['consistent read']);
-const ALL: ReadonlySet<Permission> = new Set(['consistent read', 'write', 'resize']);
+const FILL: ReadonlySet<Permission> = new Set(['consistent read', 'write unchanged']);
+const ALL: ReadonlySet<Permission> = new Set(['consistent read', 'write', 'write unchanged', 'resize']);
+const NOTHING: ReadonlySet<Permission> = new Set();
 
 /** An overlay: what it reads from may not change under it. */
 export function backingParent(overlay: string): NodeParent {
-  return { name: overlay, role: 'backing', uses: READ, shares: READ };
+  return { name: overlay, role: 'backing', uses: READ, shares: FILL };
+}
+
+/** A job that writes into an image what is read there anyway. */
+export function fillingParent(name: string): NodeParent {
+  return { name, role: 'root', uses: FILL, shares: ALL };
+}
+
+/** A job that changes an image under its overlays: nobody else may look until it has ended, neither at it nor at those between. */
+export function jobParent(name: string, writes: boolean): NodeParent {
+  return { name, role: 'root', uses: writes ? ALL : NOTHING, shares: NOTHING };
+}
+
+/** Whether the image is written by this user. */
+export function changes({ uses }: NodeParent): boolean {
+  return uses.has('write') || uses.has('write unchanged');
 }
 
 /** A user, who like QEMU's tools and exports lets others do the same. */

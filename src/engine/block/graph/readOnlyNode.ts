@@ -1,4 +1,4 @@
-import { after, type Awaitable } from '../../awaitable';
+import { after, isPromise, type Awaitable } from '../../awaitable';
 import { invalidFormat, invalidRequest, readOnlyImage } from '../../errors';
 import { grainSizeOf } from '../../formats/vmdk/extents';
 import { loading } from '../../io/loading';
@@ -13,6 +13,8 @@ import { TrackedNode } from '../trackedNode';
 /** Counts the changes of a graph's shape: what was found out of chains before the last one is no longer so. */
 export interface GraphEpoch {
   value: number;
+  /** Reads that wait for a server, perhaps for one image while another one of their chain is to be closed. */
+  readonly reading: Set<Promise<void>>;
 }
 
 export interface ReadOnlyNodeOptions {
@@ -76,7 +78,8 @@ export class ReadOnlyNode implements BlockNode {
   read(guestOffset: number, target: Uint8Array): Awaitable<void> {
     this.requireInside(guestOffset, target.length);
     const { layers, below } = this.currentStack();
-    return loading(() => layers.read(guestOffset, target, below));
+    const reading = loading(() => layers.read(guestOffset, target, below));
+    return isPromise(reading) ? this.follow(reading) : reading;
   }
 
   blockStatus(guestOffset: number, length: number): Awaitable<NodeStatus> {
@@ -127,14 +130,22 @@ export class ReadOnlyNode implements BlockNode {
     return Promise.reject(readOnlyImage(this.filename));
   }
 
-  close(): Promise<void> {
+  async close(): Promise<void> {
     if (!this.closed) {
       this.closed = true;
+      // A read that began before a change of the graph goes through the images as they were then.
+      await Promise.allSettled(this.epoch.reading);
       for (const file of this.files) {
         file.close();
       }
     }
-    return Promise.resolve();
+  }
+
+  private follow(reading: Promise<void>): Promise<void> {
+    const done = () => void this.epoch.reading.delete(reading);
+    this.epoch.reading.add(reading);
+    reading.then(done, done);
+    return reading;
   }
 
   private currentStack(): NonNullable<typeof this.stack> {
