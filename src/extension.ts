@@ -14,6 +14,7 @@ import { Targets } from './shell/commands/targets';
 import { Deaths } from './shell/deaths';
 import { ImageEditors } from './shell/editor/imageEditors';
 import { ExportsView } from './shell/exports/exportsView';
+import { Passphrases } from './shell/passphrases';
 import { Problems } from './shell/problems/problems';
 import { DecisionStore } from './shell/trust/decisionStore';
 import { Gate } from './shell/trust/gate';
@@ -56,6 +57,7 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
   const problems = keep(new Problems());
   const editors = keep(new ImageEditors({ engine, folders, extensionUri: context.extensionUri, log }));
 
+  const passphrases = new Passphrases(engine);
   const targets = new Targets({ model, view, editors, folders });
   const checks = new Checks({ engine, editors, problems, log });
   const access = new AccessCommands({ engine, gate, targets });
@@ -83,7 +85,7 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
   );
 
   const exportCommands = () => import('./shell/exports/exportCommands');
-  const manageParts = { engine, model, view, added, folders, targets, log };
+  const manageParts = { engine, model, view, added, folders, targets, passphrases, log };
   const commands: Readonly<Record<string, (argument: unknown) => unknown>> = {
     addBitmap: manage('addBitmap'),
     addImage: (argument) => images.add(argument),
@@ -104,6 +106,7 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     deleteSnapshot: manage('deleteSnapshot'),
     disableBitmap: manage('disableBitmap'),
     enableBitmap: manage('enableBitmap'),
+    forgetPassphrases: () => passphrases.forget(),
     goToAddress: () => images.goToAddress(),
     grantAccess: (argument) => access.grant(argument),
     locateMissing: (argument) => access.locate(argument),

@@ -46,6 +46,13 @@ export interface ComparisonResult {
   readonly guestOffset: number | null;
 }
 
+export interface ConvertResult {
+  /** Bytes that could not be read and became zeroes; only with `salvage`. */
+  readonly unreadable: number;
+  /** Names of bitmaps that were not copied since they had not been stored properly. */
+  readonly skippedBitmaps: readonly string[];
+}
+
 export interface MeasureResult {
   /** Bytes of a new file with what the image holds. */
   readonly required: number;
@@ -93,8 +100,12 @@ export interface ManageRequests {
       readonly targetFormat: WritableFormat;
       readonly options: FormatOptions;
       readonly compress: boolean;
+      /** What cannot be read becomes zeroes. */
+      readonly salvage: boolean;
+      /** Copies persistent bitmaps too, but for broken ones; qcow2 only. */
+      readonly bitmaps: boolean;
     };
-    result: null;
+    result: ConvertResult;
   };
   measure: {
     params: { readonly source: ImageReference; readonly targetFormat: WritableFormat; readonly options: FormatOptions };

@@ -97,6 +97,11 @@ export class EngineClient {
     await (await this.start()).stopExport(id);
   }
 
+  /** Tells the passphrase of an encrypted image, to this worker and those after it; null takes it back. */
+  async givePassphrase(file: string, passphrase: string | null): Promise<void> {
+    (await this.start()).givePassphrase(file, passphrase);
+  }
+
   /** Ends the worker and begins with a new one; sessions are opened again. */
   async restart(): Promise<void> {
     await this.started?.restart();

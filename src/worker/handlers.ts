@@ -22,12 +22,14 @@ import {
 } from '../protocol/engine';
 import { exportsChanged, startExport, stopAllExports, stopExport } from '../protocol/exports';
 import { manageCall } from '../protocol/manage';
+import { givePassphrase } from '../protocol/passphrases';
 import { remoteGate } from './gate';
 import { ImageExports } from './imageExports';
 import { imageHandlers } from './imageHandlers';
 import { ImageUses } from './imageUses';
 import { manage } from './manageHandlers';
 import type { OpenImage } from './openImage';
+import { Passphrases } from './passphrases';
 import { Session } from './session';
 import { toResponseError } from './wire';
 
@@ -40,13 +42,17 @@ export class EngineService {
   private readonly gate: OpeningGate;
   private readonly sessions = new Map<number, Session>();
   private readonly uses = new ImageUses();
+  private readonly passphrases = new Passphrases();
   private readonly exports: ImageExports;
   private nextSession = 1;
 
   constructor(connection: MessageConnection) {
     this.connection = connection;
     this.gate = remoteGate(connection);
-    this.exports = new ImageExports(this.gate, this.uses, (exports) => this.tell(connection.sendNotification(exportsChanged, { exports })));
+    this.exports = new ImageExports(this.gate, this.uses, this.passphrases, (exports) =>
+      this.tell(connection.sendNotification(exportsChanged, { exports })),
+    );
+    connection.onNotification(givePassphrase, ({ file, passphrase }) => this.passphrases.give(file, passphrase));
     connection.onRequest(openSession, ({ path, format }, token) => answer(token, (signal) => this.open(path, format, signal)));
     connection.onRequest(closeSession, ({ session }, token) => answer(token, () => this.close(session)));
     connection.onRequest(imageCall, (call, token) => answer(token, (signal) => this.call(call, signal)));
@@ -55,6 +61,7 @@ export class EngineService {
         manage(call, {
           gate: this.gate,
           uses: this.uses,
+          passphraseOf: this.passphrases.of,
           withoutLocks: call.withoutLocks,
           signal,
           onProgress: this.progressTo(call.progressToken),

@@ -6,6 +6,7 @@ import type { OpeningGate } from '../engine/gate/gate';
 import type { ExportAddress, ExportInfo, ExportParams } from '../protocol/exports';
 import type { ImageUses } from './imageUses';
 import { pathsOf, requireLocks } from './manageHandlers';
+import type { Passphrases } from './passphrases';
 
 /** What went through is told this often while somebody is connected, in milliseconds. */
 const TRAFFIC_MS = 1_000;
@@ -22,6 +23,7 @@ interface RunningExport {
 export class ImageExports {
   private readonly gate: OpeningGate;
   private readonly uses: ImageUses;
+  private readonly passphrases: Passphrases;
   private readonly onChange: (exports: readonly ExportInfo[]) => void;
   private readonly running = new Map<number, RunningExport>();
   /** Exports that share an image below them read it once. */
@@ -29,9 +31,10 @@ export class ImageExports {
   private timer: NodeJS.Timeout | null = null;
   private nextId = 1;
 
-  constructor(gate: OpeningGate, uses: ImageUses, onChange: (exports: readonly ExportInfo[]) => void) {
+  constructor(gate: OpeningGate, uses: ImageUses, passphrases: Passphrases, onChange: (exports: readonly ExportInfo[]) => void) {
     this.gate = gate;
     this.uses = uses;
+    this.passphrases = passphrases;
     this.onChange = onChange;
   }
 
@@ -58,7 +61,13 @@ export class ImageExports {
     const { path, format, name, writable, address, allowRemote, cacheBytes } = params;
     // The cache's size is the one of the first export; it holds until nothing is served any more.
     this.graph ??= new BlockGraph({ gate: this.gate, cacheBytes });
-    const image = await this.graph.open(path, { format, readOnly: !writable, user: 'an NBD export', signal });
+    const image = await this.graph.open(path, {
+      format,
+      readOnly: !writable,
+      user: 'an NBD export',
+      passphraseOf: this.passphrases.of,
+      signal,
+    });
     try {
       const { node } = image;
       const server = await NbdServer.listen({

@@ -1,16 +1,18 @@
 import { openChain } from '../engine/block/chain';
 import { LOOKING } from '../engine/block/follow';
 import { compareChains, type Comparison } from '../engine/block/compare';
-import type { OpenedChain } from '../engine/block/layer';
+import type { Layer, OpenedChain } from '../engine/block/layer';
 import { ACTIVE_VIEW } from '../engine/block/status';
+import { unlockChain } from '../engine/block/unlock';
 import { EngineError, invalidRequest } from '../engine/errors';
 import type { OpeningGate } from '../engine/gate/gate';
+import { SECTOR_SIZE } from '../engine/formats/raw/size';
 import { lockSupport } from '../engine/io/imageLocks';
 import { replaceFile } from '../engine/io/replacing';
 import { amendImage } from '../engine/manage/amend';
 import { changeBitmap, type BitmapAction } from '../engine/manage/bitmap';
 import { commitImage } from '../engine/manage/commit';
-import { convertImage, DEFAULT_SPARSE } from '../engine/manage/convert';
+import { convertImage, DEFAULT_SPARSE, type ConvertContext } from '../engine/manage/convert';
 import { createImage } from '../engine/manage/create';
 import type { ManagedFile } from '../engine/manage/managedImage';
 import { measure, measuredSource } from '../engine/manage/measure';
@@ -21,6 +23,7 @@ import type { PaceOptions } from '../engine/pace';
 import type {
   BitmapReference,
   ComparisonResult,
+  ConvertResult,
   ImageReference,
   ManageCall,
   ManageMethod,
@@ -34,6 +37,8 @@ export interface ManageContext extends PaceOptions {
   readonly gate: OpeningGate;
   /** Goes on where locks cannot be had. */
   readonly withoutLocks: boolean;
+  /** The passphrase of an encrypted layer, where the person has given it. */
+  readonly passphraseOf: (layer: Layer) => Uint8Array | null;
   /** What else this worker does. */
   readonly uses: ImageUses;
 }
@@ -138,12 +143,24 @@ function onBitmap(
 }
 
 /** A target that was there stays until the new one is complete. */
-function convert(params: Params<'convert'>, context: ManageContext): Promise<null> {
-  return writing([params.target], context, () => replaceFile(params.target, (passing) => convertTo(passing, params, context)));
+async function convert(params: Params<'convert'>, context: ManageContext): Promise<ConvertResult> {
+  const result = { unreadable: 0, skippedBitmaps: [] as string[] };
+  const reporting: Reporting = {
+    onUnreadable: () => {
+      result.unreadable += SECTOR_SIZE;
+    },
+    onSkippedBitmap: (name) => void result.skippedBitmaps.push(name),
+  };
+  await writing([params.target], context, () =>
+    replaceFile(params.target, (passing) => convertTo(passing, params, { ...context, ...reporting })),
+  );
+  return result;
 }
 
-async function convertTo(passing: string, params: Params<'convert'>, context: ManageContext): Promise<void> {
-  const { source, snapshot, target, targetFormat, options, compress } = params;
+type Reporting = Pick<ConvertContext, 'onUnreadable' | 'onSkippedBitmap'>;
+
+async function convertTo(passing: string, params: Params<'convert'>, context: ManageContext & Reporting): Promise<void> {
+  const { source, snapshot, target, targetFormat, options, compress, salvage, bitmaps } = params;
   try {
     await convertImage(
       {
@@ -157,8 +174,8 @@ async function convertTo(passing: string, params: Params<'convert'>, context: Ma
         compressed: compress,
         sparseBytes: DEFAULT_SPARSE,
         targetIsZero: false,
-        salvage: false,
-        bitmaps: null,
+        salvage,
+        bitmaps: bitmaps ? { skipBroken: true } : null,
         durable: true,
       },
       context,
@@ -176,8 +193,15 @@ function measureImage({ source, targetFormat, options }: Params<'measure'>, cont
 
 async function compare({ first, second, strict }: ManageRequests['compare']['params'], context: ManageContext): Promise<ComparisonResult> {
   return withChain(first, context, (a) =>
-    withChain(second, context, async (b) => resultOf(await compareChains(a, b, { ...context, strict }))),
+    withChain(second, context, async (b) => {
+      const ciphers = new Map([...(await unlock(a, context)), ...(await unlock(b, context))]);
+      return resultOf(await compareChains(a, b, { ...context, strict, ciphers }));
+    }),
   );
+}
+
+function unlock(chain: OpenedChain, { passphraseOf, signal }: ManageContext): ReturnType<typeof unlockChain> {
+  return unlockChain(chain, passphraseOf, signal);
 }
 
 async function withChain<T>(

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import * as vscode from 'vscode';
 
@@ -16,7 +16,11 @@ interface Info {
   readonly 'full-backing-filename'?: string;
   readonly snapshots?: readonly { readonly name: string }[];
   readonly 'format-specific'?: {
-    readonly data: { readonly bitmaps?: readonly { readonly name: string }[]; readonly 'refcount-bits'?: number };
+    readonly data: {
+      readonly bitmaps?: readonly { readonly name: string }[];
+      readonly 'refcount-bits'?: number;
+      readonly 'data-file'?: string;
+    };
   };
 }
 
@@ -116,7 +120,31 @@ describe('managing images', () => {
     images.create('plain.qcow2');
     await Person.runs('amendImage', uri('plain.qcow2'), picks(/^Refcount width$/), picks(/^32 bits$/), picks(RUN));
     assert.equal(info('plain.qcow2')['format-specific']?.data['refcount-bits'], 32);
+    await Person.runs('amendImage', uri('plain.qcow2'), picks(/^Size$/), types('80M'), picks(RUN));
+    assert.equal(info('plain.qcow2')['virtual-size'], 80 * MIB);
+    const person = await Person.runs('amendImage', uri('plain.qcow2'), picks(/^Size$/), types('64M'), picks(RUN), agrees('Amend'));
+    assert.match(person.asked.join(), /the last 16 MiB of 80 MiB is deleted/);
+    assert.equal(info('plain.qcow2')['virtual-size'], 64 * MIB);
     check('plain.qcow2');
+  });
+
+  it('points an image to the place to which its data file was moved', async () => {
+    images.create('split.qcow2', { opts: 'data_file=split.data,data_file_raw=on' });
+    images.qemuIo('split.qcow2', 'write -P 3 0 64k');
+    renameSync(images.of('split.data'), images.of('moved.data'));
+    copyFileSync(images.of('moved.data'), images.of('split.data'));
+    const person = await Person.runs(
+      'amendImage',
+      uri('split.qcow2'),
+      picks(/^Data file$/),
+      choosesFile(images.of('moved.data')),
+      picks(RUN),
+      agrees('Amend'),
+    );
+    assert.match(person.asked.join(), /split\.data → moved\.data/);
+    rmSync(images.of('split.data'));
+    assert.equal(info('split.qcow2')['format-specific']?.data['data-file'], 'moved.data');
+    images.qemuIo('split.qcow2', 'read -P 3 0 64k');
   });
 
   it('rebases and commits', async () => {
@@ -167,6 +195,26 @@ describe('managing images', () => {
     assert.deepEqual(person.told, []);
     assert.deepEqual(readdirSync(images.path), files);
     assert.ok(readFileSync(images.of('copy.qcow2')).equals(before));
+  });
+
+  it('converts with bitmaps, and saves what can be read of a damaged image', async () => {
+    images.create('kept.qcow2');
+    images.qemuImg('bitmap', '--add', 'kept.qcow2', 'nightly');
+    images.qemuIo('kept.qcow2', 'write -P 4 0 1M');
+    const steps = [picks(/^qcow2$/), choosesFile(images.of('kept-copy.qcow2'))];
+    await Person.runs('convertImage', uri('kept.qcow2'), ...steps, picks(/^Bitmaps$/), picks(RUN));
+    assert.deepEqual(bitmapsOf('kept-copy.qcow2'), ['nightly']);
+    check('kept-copy.qcow2');
+
+    // The second half of its data is gone.
+    images.create('cut.qcow2');
+    images.qemuIo('cut.qcow2', 'write -c -P 4 0 64k', 'write -c -P 5 64k 64k');
+    images.patch('cut.qcow2', 0x50000, new Array<number>(1024).fill(0xff));
+    const file = [picks(/^raw$/), choosesFile(images.of('saved.raw'))];
+    const failing = await Person.runs('convertImage', uri('cut.qcow2'), ...file, picks(RUN));
+    await failing.hears(/error while reading/);
+    const person = await Person.runs('convertImage', uri('cut.qcow2'), ...file, picks(/^What cannot be read$/), picks(RUN));
+    await person.hears(/128 KiB could not be read and are zeroes there/);
   });
 
   it('gives no image away that another process writes', async () => {

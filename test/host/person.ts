@@ -6,7 +6,7 @@ const PATIENCE = 20_000;
 
 type Answer =
   | { readonly kind: 'pick'; readonly label: RegExp; readonly title?: RegExp }
-  | { readonly kind: 'type'; readonly text: string }
+  | { readonly kind: 'type'; readonly text: string | null }
   | { readonly kind: 'file'; readonly path: string }
   | { readonly kind: 'agree'; readonly action: string; readonly question?: RegExp };
 
@@ -30,6 +30,8 @@ export class Person {
   readonly told: string[] = [];
   /** What was asked in dialogs, with its detail. */
   readonly asked: string[] = [];
+  /** What stood as an error under fields from the start. */
+  readonly warned: string[] = [];
   /** What the long ones showed. */
   readonly progress: string[] = [];
   /** Gives up the next thing that takes long. */
@@ -134,12 +136,23 @@ export class Person {
   }
 
   private inputBox(): Partial<vscode.InputBox> {
-    return this.quickInput({ value: '' }, (box) => {
-      box.value = this.next('type', box.title ?? '').text;
+    return this.quickInput({ value: '', validationMessage: undefined as vscode.InputBox['validationMessage'] }, (box) => {
+      const { text } = this.next('type', box.title ?? '');
+      if (typeof box.validationMessage === 'string') {
+        this.warned.push(box.validationMessage);
+      }
+      if (text === null) {
+        box.hide?.();
+      } else {
+        box.value = text;
+      }
     });
   }
 
-  private quickInput<T extends object>(fields: T, answer: (box: T & { title?: string }) => void): T & Partial<vscode.QuickInput> {
+  private quickInput<T extends object>(
+    fields: T,
+    answer: (box: T & { title?: string; hide?: () => void }) => void,
+  ): T & Partial<vscode.QuickInput> {
     const accepted = new vscode.EventEmitter<void>();
     const hidden = new vscode.EventEmitter<void>();
     const pressed = new vscode.EventEmitter<vscode.QuickInputButton>();
@@ -197,6 +210,11 @@ export function picks(label: RegExp, title?: RegExp): Answer {
 
 export function types(text: string): Answer {
   return { kind: 'type', text };
+}
+
+/** Closes a field without an answer. */
+export function leaves(): Answer {
+  return { kind: 'type', text: null };
 }
 
 export function choosesFile(path: string): Answer {

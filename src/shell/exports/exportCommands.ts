@@ -106,17 +106,19 @@ export async function startExport(parts: ManageParts, argument: unknown): Promis
     return;
   }
   const { path: file, format } = image;
-  const info = await parts.engine.startExport({
-    path: file,
-    format,
-    name: '',
-    writable: answers.writable,
-    address: answers.kind === 'unix' ? { kind: 'unix', path: answers.socketPath } : { kind: 'tcp', host, port: answers.port },
-    // `mayServe` has asked.
-    allowRemote: answers.kind === 'tcp' && !isLoopback(host),
-    withoutLocks,
-    cacheBytes: metadataCacheBytes(),
-  });
+  const info = await parts.passphrases.unlocking(() =>
+    parts.engine.startExport({
+      path: file,
+      format,
+      name: '',
+      writable: answers.writable,
+      address: answers.kind === 'unix' ? { kind: 'unix', path: answers.socketPath } : { kind: 'tcp', host, port: answers.port },
+      // `mayServe` has asked.
+      allowRemote: answers.kind === 'tcp' && !isLoopback(host),
+      withoutLocks,
+      cacheBytes: metadataCacheBytes(),
+    }),
+  );
   parts.log.info(`Serving '${file}' at ${info.uri}`);
   await vscode.commands.executeCommand('chainscope.exports.focus');
   if ((await tellInformation(`${image.name} is served at ${info.uri}`, COPY_URI)) === COPY_URI) {

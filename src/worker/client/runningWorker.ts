@@ -1,5 +1,12 @@
 import { Worker } from 'node:worker_threads';
-import { createMessageConnection, ResponseError, type MessageConnection, type RequestParam, type RequestType } from 'vscode-jsonrpc/node';
+import {
+  createMessageConnection,
+  ResponseError,
+  type MessageConnection,
+  type NotificationType,
+  type RequestParam,
+  type RequestType,
+} from 'vscode-jsonrpc/node';
 
 import { askGate, imageChanged, progressType, type GateAnswer, type GateQuestion, type WireError } from '../../protocol/engine';
 import { exportsChanged, type ExportInfo } from '../../protocol/exports';
@@ -96,6 +103,12 @@ export class RunningWorker {
     } finally {
       progress?.dispose();
     }
+  }
+
+  /** Tells the worker something; requests that are sent later come after it. */
+  notify<P>(type: NotificationType<P>, params: NoInfer<RequestParam<P>>): void {
+    // A worker that has ended needs to know nothing any more.
+    this.connection.sendNotification(type, params).catch(() => undefined);
   }
 
   /** Ends the worker on purpose; calls under way are rejected. */

@@ -5,6 +5,7 @@ import { describeChain, probeFiles, writeSample, type OpenParams } from '../../p
 import { startExport, stopAllExports, stopExport, type ExportInfo, type ExportParams } from '../../protocol/exports';
 import type { CallOptions } from '../../protocol/imageClient';
 import { manageCall, type ManageMethod, type ManageRequests } from '../../protocol/manage';
+import { givePassphrase } from '../../protocol/passphrases';
 import type { EngineClientOptions, ManageOptions } from '../client';
 import { ImageSession } from './imageSession';
 import { RunningWorker } from './runningWorker';
@@ -24,6 +25,8 @@ export class StartedEngine {
   private readonly exportsChanged = new Emitter<readonly ExportInfo[]>();
   readonly onDidChangeExports: Event<readonly ExportInfo[]> = this.exportsChanged.event;
   private readonly sessions = new Set<ImageSession>();
+  /** By file; each new worker is told. */
+  private readonly passphrases = new Map<string, string>();
   private running: RunningWorker | null = null;
   /** The worker was asked to serve something. */
   private mayExport = false;
@@ -94,6 +97,15 @@ export class StartedEngine {
     await this.worker().request(stopExport, () => ({ id }));
   }
 
+  givePassphrase(file: string, passphrase: string | null): void {
+    if (passphrase === null) {
+      this.passphrases.delete(file);
+    } else {
+      this.passphrases.set(file, passphrase);
+    }
+    this.running?.notify(givePassphrase, { file, passphrase });
+  }
+
   /** Ends the worker and begins with a new one; sessions are opened again. */
   async restart(): Promise<void> {
     await this.endExports();
@@ -151,6 +163,9 @@ export class StartedEngine {
       onDeath: (reason) => this.survive(worker, reason),
     });
     this.running = worker;
+    for (const [file, passphrase] of this.passphrases) {
+      worker.notify(givePassphrase, { file, passphrase });
+    }
     return worker;
   }
 

@@ -57,8 +57,17 @@ describe('an operation as a qemu-img command', () => {
 
   it('converts, measures and compares', () => {
     expect(
-      command('convert', { source: DISK, snapshot: '1', target: '/vm/c.qcow2', targetFormat: 'qcow2', options: {}, compress: true }),
-    ).toBe('qemu-img convert -f qcow2 -O qcow2 -c -l 1 /vm/disk.qcow2 /vm/c.qcow2');
+      command('convert', {
+        source: DISK,
+        snapshot: '1',
+        target: '/vm/c.qcow2',
+        targetFormat: 'qcow2',
+        options: {},
+        compress: true,
+        salvage: true,
+        bitmaps: true,
+      }),
+    ).toBe('qemu-img convert -f qcow2 -O qcow2 -c --salvage --bitmaps --skip-broken-bitmaps -l 1 /vm/disk.qcow2 /vm/c.qcow2');
     expect(command('measure', { source: DISK, targetFormat: 'raw', options: {} })).toBe('qemu-img measure -f qcow2 -O raw /vm/disk.qcow2');
     expect(command('compare', { first: DISK, second: { path: '/vm/d.raw', format: 'raw' }, strict: true })).toBe(
       'qemu-img compare -f qcow2 -F raw -s /vm/disk.qcow2 /vm/d.raw',

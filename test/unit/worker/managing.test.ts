@@ -76,7 +76,16 @@ describe('operations', () => {
     const cancellation = new AbortController();
     const converting = client.manage(
       'convert',
-      { source: { path: source, format: 'raw' }, snapshot: null, target, targetFormat: 'qcow2', options: {}, compress: true },
+      {
+        source: { path: source, format: 'raw' },
+        snapshot: null,
+        target,
+        targetFormat: 'qcow2',
+        options: {},
+        compress: true,
+        salvage: false,
+        bitmaps: false,
+      },
       { signal: cancellation.signal, onProgress: () => cancellation.abort() },
     );
     await expect(converting).rejects.toMatchObject({ code: 'cancelled' });

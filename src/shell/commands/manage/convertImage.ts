@@ -1,10 +1,11 @@
 import * as path from 'node:path';
 import * as vscode from 'vscode';
 
-import type { FormatOptions, WritableFormat } from '../../../protocol/manage';
-import { tellError, tellInformation } from '../../messages';
+import type { ConvertResult, FormatOptions, WritableFormat } from '../../../protocol/manage';
+import { tellError, tellInformation, tellWarning } from '../../messages';
 import { formatBytes, formatBytesExactly } from '../../text/bytes';
 import { plainText } from '../../text/plain';
+import { counted } from '../../chains/wording';
 import { realPathOf } from '../../trust/realPath';
 import { requireTrust } from '../../trust/required';
 import { createOptions, saidOptions } from './formatOptions';
@@ -20,6 +21,8 @@ interface Conversion {
   readonly target: string;
   readonly options: FormatOptions;
   readonly compress: boolean;
+  readonly salvage: boolean;
+  readonly bitmaps: boolean;
   /** ID of an internal snapshot; null for the active state. */
   readonly snapshot: string | null;
 }
@@ -30,6 +33,7 @@ const askFormat: Step<Conversion> = {
     targetFormat: await page.pick({ placeholder: 'Format of the new image', choices: WRITABLE_FORMATS, current: answers.targetFormat }),
     options: {},
     compress: false,
+    bitmaps: false,
   }),
 };
 
@@ -51,16 +55,19 @@ export async function convertImage(parts: ManageParts, argument: unknown): Promi
   };
   const review = reviewStep<Conversion>({
     action: ({ target }) => `Convert to ${plainText(path.basename(target), 60)}`,
-    summary: ({ targetFormat, compress }) => [targetFormat, ...(compress ? ['compressed'] : [])].join(', '),
+    summary: ({ targetFormat, compress, bitmaps }) =>
+      [targetFormat, ...(compress ? ['compressed'] : []), ...(bitmaps ? ['with bitmaps'] : [])].join(', '),
     operation: (answers) => operationOf(subject, answers),
     specs: ({ targetFormat, options }) => createOptions(targetFormat, options, false),
-    extras: (answers) => [...compressRow(answers), ...snapshotRow(subject, answers)],
+    extras: (answers) => [...compressRow(answers), ...snapshotRow(subject, answers), ...bitmapsRow(subject, answers), salvageRow(answers)],
   });
   const initial: Conversion = {
     targetFormat: subject.format === 'qcow2' ? 'raw' : 'qcow2',
     target: '',
     options: {},
     compress: false,
+    salvage: false,
+    bitmaps: false,
     snapshot: null,
   };
   const answers = await runWizard(`Convert ${subject.name}`, initial, [askFormat, askPlace, review]);
@@ -74,9 +81,13 @@ export async function convertImage(parts: ManageParts, argument: unknown): Promi
   }
   if (await mayReplace(parts, answers.target)) {
     const operation = operationOf(subject, answers);
-    await perform(parts, operation);
+    const result = await perform(parts, operation);
     await showNew(parts, answers.target, answers.targetFormat);
-    tellDone(`${subject.name} is converted to ${plainText(path.basename(answers.target))}.`, operation);
+    tellDone(
+      [`${subject.name} is converted to ${plainText(path.basename(answers.target))}.`, ...remarksOn(result)].join(' '),
+      operation,
+      isWhole(result) ? tellInformation : tellWarning,
+    );
   }
 }
 
@@ -114,6 +125,20 @@ export async function measureImage(parts: ManageParts, argument: unknown): Promi
   }
 }
 
+function isWhole({ unreadable, skippedBitmaps }: ConvertResult): boolean {
+  return unreadable === 0 && skippedBitmaps.length === 0;
+}
+
+/** What of the image is not in the new one. */
+function remarksOn({ unreadable, skippedBitmaps }: ConvertResult): readonly string[] {
+  return [
+    ...(unreadable === 0 ? [] : [`${formatBytes(unreadable)} could not be read and are zeroes there.`]),
+    ...(skippedBitmaps.length === 0
+      ? []
+      : [`Bitmaps that were not saved properly are left out: ${skippedBitmaps.map((name) => plainText(name, 60)).join(', ')}.`]),
+  ];
+}
+
 function compressRow({ targetFormat, compress }: Conversion): readonly ReviewRow<Conversion>[] {
   return targetFormat !== 'qcow2'
     ? []
@@ -125,6 +150,28 @@ function compressRow({ targetFormat, compress }: Conversion): readonly ReviewRow
           change: (_page, answers) => Promise.resolve({ ...answers, compress: !answers.compress }),
         },
       ];
+}
+
+function bitmapsRow({ summary }: Subject, { targetFormat, bitmaps }: Conversion): readonly ReviewRow<Conversion>[] {
+  return targetFormat !== 'qcow2' || summary.bitmaps.length === 0
+    ? []
+    : [
+        {
+          label: 'Bitmaps',
+          value: bitmaps ? 'copied' : 'left out (default)',
+          meaning: `Whether the new image keeps the ${counted(summary.bitmaps.length, 'record')} of what was written`,
+          change: (_page, answers) => Promise.resolve({ ...answers, bitmaps: !answers.bitmaps }),
+        },
+      ];
+}
+
+function salvageRow({ salvage }: Conversion): ReviewRow<Conversion> {
+  return {
+    label: 'What cannot be read',
+    value: salvage ? 'becomes zeroes' : 'ends the conversion (default)',
+    meaning: 'To save what can be saved of a damaged image or disk',
+    change: (_page, answers) => Promise.resolve({ ...answers, salvage: !answers.salvage }),
+  };
 }
 
 function snapshotRow({ summary }: Subject, { snapshot }: Conversion): readonly ReviewRow<Conversion>[] {
@@ -152,7 +199,10 @@ function snapshotRow({ summary }: Subject, { snapshot }: Conversion): readonly R
   ];
 }
 
-function operationOf(subject: Subject, { targetFormat, target, options, compress, snapshot }: Conversion): Operation<'convert'> {
+function operationOf(
+  subject: Subject,
+  { targetFormat, target, options, compress, snapshot, salvage, bitmaps }: Conversion,
+): Operation<'convert'> {
   return {
     method: 'convert',
     params: {
@@ -162,6 +212,8 @@ function operationOf(subject: Subject, { targetFormat, target, options, compress
       targetFormat,
       options: saidOptions(createOptions(targetFormat, options, false), options),
       compress,
+      salvage,
+      bitmaps,
     },
     title: `Converting ${subject.name}`,
   };

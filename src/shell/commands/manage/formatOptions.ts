@@ -134,9 +134,18 @@ export function createOptions(format: WritableFormat, options: FormatOptions, ha
   return CREATE[format].filter(({ name, when }) => (when?.(options) ?? true) && !(hasBacking && name === 'preallocation'));
 }
 
-/** What can be changed of an existing qcow2 image. */
+/** Once its data file may differ from what the guest reads, it stays so. */
+const DATA_FILE_RAW: OptionSpec = {
+  name: 'data_file_raw',
+  label: 'Data file is a raw image',
+  meaning: 'Whether the data file reads by itself as the disk does; this can be given up only',
+  values: ON_OFF,
+  standard: 'off',
+};
+
+/** What can be changed of an existing qcow2 image. @param options as it is, and what is to change */
 export function amendOptions(options: FormatOptions): readonly OptionSpec[] {
-  return [COMPAT, LAZY_REFCOUNTS, REFCOUNT_BITS].filter(({ when }) => when?.(options) ?? true);
+  return [COMPAT, LAZY_REFCOUNTS, REFCOUNT_BITS, DATA_FILE_RAW].filter(({ when }) => when?.(options) ?? true);
 }
 
 /** Those of the options that say something that the format would not do by itself, and that still can be said. */

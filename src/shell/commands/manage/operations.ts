@@ -24,15 +24,27 @@ export interface Operation<M extends ManageMethod = ManageMethod> {
 /** Operations that report how many bytes of the disk are done. */
 const COUNTS_BYTES: ReadonlySet<ManageMethod> = new Set(['convert', 'rebase', 'commit', 'compare']);
 
-/** Does it, with progress and a way to cancel when it takes long. @throws CallError */
-export async function perform<M extends ManageMethod>(
-  { engine, log }: ManageParts,
+/** Does it, with progress and a way to cancel when it takes long; asks for passphrases that it needs. @throws CallError */
+export async function perform<M extends ManageMethod>(parts: ManageParts, operation: Operation<M>): Promise<ManageRequests[M]['result']> {
+  const { log, passphrases } = parts;
+  const command = qemuImgCommand(operation.method, operation.params, process.platform);
+  try {
+    const result = await passphrases.unlocking(() => attempt(parts, operation));
+    log.info(`Done, as: ${command}`);
+    return result;
+  } catch (error) {
+    log.info(`Not done (${messageOf(error)}), as: ${command}`);
+    throw error;
+  }
+}
+
+async function attempt<M extends ManageMethod>(
+  { engine }: ManageParts,
   { method, params, title, withoutLocks = false }: Operation<M>,
 ): Promise<ManageRequests[M]['result']> {
   const cancellation = new AbortController();
   const progress = new SlowProgress();
   const speed = new Speed();
-  const command = qemuImgCommand(method, params, process.platform);
   const work = engine.manage(method, params, {
     withoutLocks,
     signal: cancellation.signal,
@@ -44,20 +56,13 @@ export async function perform<M extends ManageMethod>(
     },
   });
   await progress.showWhenSlow(work, title, () => cancellation.abort());
-  try {
-    const result = await work;
-    log.info(`Done, as: ${command}`);
-    return result;
-  } catch (error) {
-    log.info(`Not done (${messageOf(error)}), as: ${command}`);
-    throw error;
-  }
+  return work;
 }
 
 /** Says that it is done; the person may take the command along. */
-export function tellDone<M extends ManageMethod>(message: string, { method, params }: Operation<M>): void {
+export function tellDone<M extends ManageMethod>(message: string, { method, params }: Operation<M>, tell = tellInformation): void {
   void (async () => {
-    if ((await tellInformation(message, COPY_COMMAND)) === COPY_COMMAND) {
+    if ((await tell(message, COPY_COMMAND)) === COPY_COMMAND) {
       await copyCommand(method, params);
     }
   })();

@@ -5,6 +5,7 @@ import type { ChainModel } from '../../chains/chainModel';
 import type { ChainView } from '../../chains/chainView';
 import type { WorkspaceFolders } from '../../trust/workspaceFolders';
 import type { EngineClient } from '../../../worker/client';
+import type { Passphrases } from '../../passphrases';
 import type { Targets } from '../targets';
 
 /** What the commands that make and change images work with. */
@@ -15,5 +16,6 @@ export interface ManageParts {
   readonly added: AddedImages;
   readonly folders: WorkspaceFolders;
   readonly targets: Targets;
+  readonly passphrases: Passphrases;
   readonly log: vscode.LogOutputChannel;
 }

@@ -41,9 +41,11 @@ const ARGUMENTS: { readonly [M in ManageMethod]: Arguments<M> } = {
     bitmap,
   ],
   amend: ({ path, format, options }) => ['amend', '-f', format, ...optionList(options), path],
-  convert: ({ source, snapshot, target, targetFormat, options, compress }) => [
+  convert: ({ source, snapshot, target, targetFormat, options, compress, salvage, bitmaps }) => [
     ...['convert', '-f', source.format, '-O', targetFormat],
     ...(compress ? ['-c'] : []),
+    ...(salvage ? ['--salvage'] : []),
+    ...(bitmaps ? ['--bitmaps', '--skip-broken-bitmaps'] : []),
     ...(snapshot === null ? [] : ['-l', snapshot]),
     ...optionList(options),
     source.path,

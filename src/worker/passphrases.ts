@@ -1,0 +1,20 @@
+import type { Layer } from '../engine/block/layer';
+
+/** The passphrases that the person has given for encrypted images. They are in this thread's memory and nowhere else. */
+export class Passphrases {
+  private readonly known = new Map<string, Uint8Array>();
+
+  /** @param file as errors name it */
+  give(file: string, passphrase: string | null): void {
+    this.known.get(file)?.fill(0);
+    if (passphrase === null) {
+      this.known.delete(file);
+    } else {
+      this.known.set(file, new TextEncoder().encode(passphrase));
+    }
+  }
+
+  /** What the engine asks when it opens an encrypted layer. */
+  readonly of = ({ path, filename, source }: Pick<Layer, 'path' | 'filename' | 'source'>): Uint8Array | null =>
+    this.known.get(source.name) ?? this.known.get(filename) ?? this.known.get(path) ?? null;
+}

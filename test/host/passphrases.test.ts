@@ -1,0 +1,76 @@
+import assert from 'node:assert/strict';
+import { execFile, execFileSync } from 'node:child_process';
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import * as vscode from 'vscode';
+
+import { workspaceFolder } from './extension';
+import { choosesFile, leaves, Person, picks, types } from './person';
+import { ImageFolder } from './qemu';
+
+const run = promisify(execFile);
+const RUN = /^\$\(check\)/;
+const SECRET = ['--object', 'secret,id=s,data=open sesame'];
+
+/** Images with LUKS: the passphrase is asked for where the guest's data is needed, and not again. */
+describe('encrypted images', () => {
+  let images: ImageFolder;
+
+  before(() => {
+    images = new ImageFolder(join(workspaceFolder(), 'encrypted'));
+    mkdirSync(images.path);
+    const options = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10';
+    images.qemuImg('create', '-q', ...SECRET, '-f', 'qcow2', '-o', options, 'secret.qcow2', '4M');
+    execFileSync(
+      'qemu-io',
+      [...SECRET, '--image-opts', 'driver=qcow2,file.filename=secret.qcow2,encrypt.key-secret=s', '-c', 'write -P 7 1M 64k'],
+      { cwd: images.path, stdio: 'pipe' },
+    );
+  });
+
+  after(async () => {
+    rmSync(images.path, { recursive: true });
+    await vscode.commands.executeCommand('chainscope.forgetPassphrases');
+    await vscode.commands.executeCommand('chainscope.refresh');
+  });
+
+  it('ask again when the passphrase is wrong, and never twice for a right one', async () => {
+    const person = await Person.runs(
+      'convertImage',
+      uri('secret.qcow2'),
+      picks(/^raw$/),
+      choosesFile(images.of('plain.raw')),
+      picks(RUN),
+      types('open barley'),
+      types('open sesame'),
+    );
+    await person.hears(/secret\.qcow2 is converted/);
+    assert.deepEqual(person.warned, ['That passphrase does not open secret.qcow2. Try another.']);
+    execFileSync('qemu-io', ['-f', 'raw', '-c', 'read -P 7 1M 64k', '-c', 'read -P 0 0 1M', 'plain.raw'], { cwd: images.path });
+
+    const comparing = await Person.runs(
+      'compareImages',
+      uri('secret.qcow2'),
+      picks(/Another file/),
+      choosesFile(images.of('plain.raw')),
+      picks(/^What the guest reads$/),
+    );
+    await comparing.hears(/a guest reads the same from both/);
+
+    const serving = await Person.runs('startExport', uri('secret.qcow2'), picks(/^Read$/), picks(/^TCP port/), types('0'));
+    const told = await serving.hears(/served at nbd:/);
+    await run('qemu-io', ['-r', '-f', 'raw', '-c', 'read -P 7 1M 64k', /nbd:\S+/.exec(told)?.[0] ?? '']);
+    await Person.runs('stopExport', undefined);
+  });
+
+  it('stay closed when no passphrase is given, and after it was to be forgotten', async () => {
+    await vscode.commands.executeCommand('chainscope.forgetPassphrases');
+    const person = await Person.runs('startExport', uri('secret.qcow2'), picks(/^Read$/), picks(/^TCP port/), types('0'), leaves());
+    assert.deepEqual(person.told, []);
+  });
+
+  function uri(name: string): vscode.Uri {
+    return vscode.Uri.file(images.of(name));
+  }
+});
