@@ -4,6 +4,8 @@ export interface JobClock {
   now(): number;
   /** Calls back once, after `ms` milliseconds, unless the returned function is called before. */
   after(ms: number, callback: () => void): () => void;
+  /** Lets everything else that is due have its turn: the guest's requests. */
+  turn?(): Promise<void>;
 }
 
 export const SYSTEM_CLOCK: JobClock = {
@@ -12,4 +14,5 @@ export const SYSTEM_CLOCK: JobClock = {
     const timer = setTimeout(callback, ms);
     return () => clearTimeout(timer);
   },
+  turn: () => new Promise((resolve) => setImmediate(resolve)),
 };

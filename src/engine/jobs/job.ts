@@ -28,7 +28,7 @@ export interface JobContext {
   /** Aborted when the job is cancelled. */
   readonly signal: AbortSignal;
   /**
-   * Between two pieces: waits while the job is paused, held back, or over its speed.
+   * Between two pieces: lets the guest have its turn, and waits while the job is paused, held back, or over its speed.
    * @throws EngineError `cancelled`
    */
   checkpoint(): Promise<void>;
@@ -71,6 +71,9 @@ export interface JobOptions {
   readonly clock?: JobClock | undefined;
 }
 
+/** Others have their turn after this many milliseconds at the latest. */
+const TURN_MS = 1;
+
 /** A long operation on block nodes, with QEMU's states and verbs (qapi/job.json). Created, then `start`ed once. */
 export class Job {
   readonly id: string;
@@ -91,6 +94,9 @@ export class Job {
   /** Told by a person, or by an error under the policy `stop`. */
   private pauseWanted = false;
   private completing = false;
+  /** Something was copied since others had their turn. */
+  private turnDue = false;
+  private lastTurn = 0;
   private finalizeWanted: boolean;
   private ending: Promise<JobOutcome> | null = null;
 
@@ -243,6 +249,7 @@ export class Job {
       advance: (bytes, copied = bytes) => {
         this.done += bytes;
         this.limit.use(copied);
+        this.turnDue ||= copied > 0;
         this.rate.note(this.clock.now(), this.done);
       },
       setTotal: (bytes) => {
@@ -262,6 +269,12 @@ export class Job {
   }
 
   private async checkpoint(): Promise<void> {
+    // Passing over what is there already takes no time worth telling.
+    if (this.turnDue || this.clock.now() - this.lastTurn >= TURN_MS) {
+      await this.clock.turn?.();
+      this.turnDue = false;
+      this.lastTurn = this.clock.now();
+    }
     for (;;) {
       this.throwIfCancelled();
       if (this.pauseWanted) {

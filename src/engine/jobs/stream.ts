@@ -4,9 +4,10 @@ import type { TrackedNode } from '../block/trackedNode';
 import { cancelled, invalidRequest } from '../errors';
 import type { JobContext, JobWork } from './job';
 import { SteadyFlush } from './steadyFlush';
+import type { GuestActivity } from './guestActivity';
 
-/** Bytes that a guest's write may have to wait for: one piece's copy. */
-const CHUNK = 512 * 1024;
+/** Bytes that are copied at a time by a caller that does not say. */
+const CHUNK = 1024 * 1024;
 
 export interface StreamStep {
   /** Bytes that need nothing more, from the offset that was asked for; `length` of them unless the disk ends before. */
@@ -52,6 +53,10 @@ export interface StreamOptions {
   readonly range?: { readonly offset: number; readonly length: number } | undefined;
   /** Makes `base` the image's backing file, in the header and in the graph; called once, when all is copied and on the disk. */
   relink(): Promise<void>;
+  /** Gives the images up, however the job ended. */
+  release?(): Promise<void>;
+  /** Whether a guest uses the disk: it may have to wait for one piece's copy. */
+  readonly activity?: GuestActivity | undefined;
 }
 
 /** Image streaming (QEMU's block-stream) as a job's work. */
@@ -63,17 +68,18 @@ export class StreamWork implements JobWork {
   }
 
   async run(context: JobContext): Promise<void> {
-    const { node, base, range } = this.options;
+    const { node, base, range, activity } = this.options;
     const start = range?.offset ?? 0;
     const end = Math.min(node.size, range ? start + range.length : node.size);
     const flush = new SteadyFlush(node);
     context.setTotal(end - start);
     for (let at = start; at < end;) {
       await context.checkpoint();
-      let length = Math.min(CHUNK, end - at);
+      const chunk = activity?.chunkBytes ?? CHUNK;
+      let length = Math.min(chunk, end - at);
       try {
         // What needs no copy is passed over in whatever stretches the tables tell.
-        const step = node.populate(base, at, end - at, CHUNK);
+        const step = node.populate(base, at, end - at, chunk);
         const done = isPromise(step) ? await step : step;
         length = done.length;
         context.advance(length, done.copied);
@@ -93,5 +99,9 @@ export class StreamWork implements JobWork {
     if (!this.options.range) {
       await this.options.relink();
     }
+  }
+
+  async release(): Promise<void> {
+    await this.options.release?.();
   }
 }

@@ -1,0 +1,36 @@
+import { dirname, isAbsolute, relative, resolve } from 'node:path';
+import type { ChainImage } from '../block/graph/blockGraph';
+import type { TrackedNode } from '../block/trackedNode';
+import { readOnlyImage } from '../errors';
+import { setBackingLink } from '../formats/qcow2/manage/backingLink';
+import { QedNode } from '../formats/qed/qedNode';
+import { Qcow2Node } from '../formats/qcow2/write/qcow2Node';
+import { whileQuiet } from '../manage/managedImage';
+
+/**
+ * Writes into an image that is in use which backing file it has, and which format that is.
+ * @param name as it is recorded; null for none
+ * @throws EngineError `request.readOnly` for a format without backing files, `request.invalid` for a name without room, `file.io`
+ */
+export async function recordBacking(node: TrackedNode, name: string | null, format: string | null): Promise<void> {
+  const { image } = node;
+  if (image instanceof QedNode) {
+    await image.changeBackingFile(name, format);
+    await image.flush();
+  } else if (image instanceof Qcow2Node) {
+    await whileQuiet(node, (quiet) => setBackingLink(quiet, name, format));
+    await node.flush();
+  } else {
+    throw readOnlyImage(image.filename);
+  }
+}
+
+/**
+ * The name that QEMU's jobs record for a backing file: the one it was opened by. One that is relative to where the program runs would mean
+ * another file in the image, so it is made relative to the image's folder.
+ */
+export function recordedName(image: ChainImage, base: ChainImage): string {
+  const { filename } = base;
+  const isPlain = resolve(filename) === base.path;
+  return isPlain && !isAbsolute(filename) ? relative(dirname(image.path), base.path) : filename;
+}

@@ -1,0 +1,25 @@
+import type { JobPreview, JobRequest } from '../../protocol/jobs';
+import { unsupportedRequest } from '../errors';
+import { previewStream } from './preview';
+import type { JobParts, PreparedJob } from './preparedJob';
+import { prepareStream } from './streamJob';
+
+/** Opens what a job of any type needs. @throws EngineError as `JobManager.start` */
+export function prepareJob(request: JobRequest, parts: JobParts): Promise<PreparedJob> {
+  switch (request.type) {
+    case 'stream':
+      return prepareStream(request, parts);
+    default:
+      return Promise.reject(unsupportedRequest(`Jobs of the type '${request.type}' are not available in this version.`));
+  }
+}
+
+/** What a job would do. @throws EngineError */
+export function previewJob(request: JobRequest, parts: JobParts): Promise<JobPreview> {
+  switch (request.type) {
+    case 'stream':
+      return previewStream(request, parts);
+    default:
+      return Promise.reject(unsupportedRequest(`Jobs of the type '${request.type}' are not available in this version.`));
+  }
+}

@@ -1,0 +1,75 @@
+import { dirname } from 'node:path';
+import type { JobPreview } from '../../protocol/jobs';
+import { statusAbove } from '../block/above';
+import type { BlockNode } from '../block/blockNode';
+import type { OpenedImage } from '../block/graph/blockGraph';
+import { freeSpace } from '../io/freeSpace';
+import { Pace } from '../pace';
+import type { JobParts } from './preparedJob';
+import { baseOf, type StreamRequest } from './streamJob';
+
+export async function previewStream(request: StreamRequest, parts: JobParts): Promise<JobPreview> {
+  return reading(request.image, parts, async (image) => {
+    const chain = image.chain();
+    const own = chain[0]!;
+    const base = baseOf(request, chain, parts.currentFolder);
+    const { range } = request;
+    const bytesToCopy = await missingBytes(own.node, base?.node ?? null, range?.offset ?? 0, range?.length ?? own.node.size, parts.signal);
+    return {
+      bytesToCopy,
+      spaceNeeded: bytesToCopy,
+      spaceFree: freeSpace(dirname(own.path)),
+      written: [own.path],
+      invalidated: [],
+      relinked: range === null && chain[1]?.node !== base?.node ? [{ path: own.path, backing: base?.path ?? null }] : [],
+      dependents: image.dependents(own.node),
+    };
+  });
+}
+
+async function reading<T>(
+  { path, format }: StreamRequest['image'],
+  { graph, user, passphraseOf, signal }: JobParts,
+  look: (image: OpenedImage) => Promise<T>,
+): Promise<T> {
+  const image = await graph.open(path, { format, readOnly: true, user, passphraseOf, signal });
+  try {
+    return await look(image);
+  } finally {
+    await image.close();
+  }
+}
+
+/** Bytes of data that an image has not itself, and the chain above `base` has; whole clusters of the image. */
+async function missingBytes(
+  node: BlockNode,
+  base: BlockNode | null,
+  offset: number,
+  length: number,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const pace = new Pace({ signal });
+  const cluster = node.clusterSize ?? 1;
+  const end = Math.min(node.size, offset + length);
+  let bytes = 0;
+  let counted = 0;
+  for (let at = offset; at < end;) {
+    if (pace.due()) {
+      await pace.turn(at, end);
+    }
+    const own = await node.blockStatus(at, end - at);
+    if (own.class !== 'unallocated') {
+      at += own.length;
+      continue;
+    }
+    const above = await statusAbove(node.backing, base, at, Math.min(own.length, end - at));
+    if (above.class === 'data') {
+      const from = Math.max(counted, Math.floor(at / cluster) * cluster);
+      const to = Math.min(node.size, Math.ceil((at + above.length) / cluster) * cluster);
+      bytes += Math.max(0, to - from);
+      counted = Math.max(counted, to);
+    }
+    at += above.length;
+  }
+  return bytes;
+}
