@@ -1,12 +1,10 @@
-import { join } from 'node:path';
-
+import { readServerCredentials, type ServerCredentials } from '../engine/exports/serverCredentials';
 import { readSmallFile } from '../engine/io/smallFile';
 import { CommandError } from './errors';
 import { splitWords } from './keyValues';
 
 /** A passphrase is short; what is longer is some other file. */
 const MOST_SECRET_BYTES = 64 * 1024;
-const MOST_PEM_BYTES = 256 * 1024;
 
 /** Object types that qemu-img lets be made on its command line. */
 const TYPES = new Set([
@@ -27,10 +25,7 @@ const TYPES = new Set([
 ]);
 
 /** What a server shows its clients, and what it demands of them. */
-export interface TlsCredentials {
-  readonly ca: Uint8Array;
-  readonly cert: Uint8Array;
-  readonly key: Uint8Array;
+export interface TlsCredentials extends ServerCredentials {
   /** Clients must show a certificate. */
   readonly verifyPeer: boolean;
 }
@@ -84,12 +79,9 @@ export class ObjectDefinitions {
     if (properties.get('endpoint') !== 'server') {
       throw this.refuse('Expecting TLS credentials with a server endpoint');
     }
-    const file = (name: string) => readSmallFile(join(folder, name), MOST_PEM_BYTES);
     const verify = properties.get('verify-peer') ?? 'on';
     return {
-      ca: file('ca-cert.pem'),
-      cert: file('server-cert.pem'),
-      key: file('server-key.pem'),
+      ...readServerCredentials(folder),
       verifyPeer: verify === 'on' || verify === 'yes' || verify === 'true',
     };
   }

@@ -5,6 +5,14 @@ import type { WireError } from './engine';
 
 /* NBD exports of the engine worker. They end with it. */
 
+/** Only clients with TLS are served. */
+export interface ExportTls {
+  /** Absolute path of a folder with `ca-cert.pem`, `server-cert.pem` and `server-key.pem`. */
+  readonly folder: string;
+  /** Clients must show a certificate that `ca-cert.pem` has signed. */
+  readonly verifyClients: boolean;
+}
+
 /** Where an export listens. */
 export type ExportAddress =
   | { readonly kind: 'unix'; readonly path: string }
@@ -21,6 +29,8 @@ export interface ExportParams {
   readonly address: ExportAddress;
   /** The person agreed to an address that other machines can reach. */
   readonly allowRemote: boolean;
+  /** Null: nothing is encrypted. */
+  readonly tls: ExportTls | null;
   /** As in `ManageCall`. */
   readonly withoutLocks: boolean;
   /** Bytes for metadata caches of the chain. */
@@ -33,9 +43,10 @@ export interface ExportInfo {
   readonly format: ImageFormat;
   readonly name: string;
   readonly writable: boolean;
+  readonly tls: boolean;
   /** With the port that the system chose. */
   readonly address: ExportAddress;
-  /** For qemu, nbdinfo and the like: `nbd+unix:///name?socket=…`, `nbd://127.0.0.1:10809/name`. */
+  /** For qemu, nbdinfo and the like: `nbd+unix:///name?socket=…`, `nbd://127.0.0.1:10809/name`; `nbds` with TLS. */
   readonly uri: string;
   /** Size of the disk in bytes. */
   readonly size: number;

@@ -1,4 +1,7 @@
+import * as path from 'node:path';
 import * as vscode from 'vscode';
+
+import type { ExportTls } from '../protocol/exports';
 
 export const SECTION = 'chainscope';
 
@@ -33,6 +36,15 @@ export function metadataCacheBytes(): number {
 export function nbdListenAddress(): string {
   const address = vscode.workspace.getConfiguration(SECTION).get('nbd.listenAddress');
   return typeof address === 'string' && address.trim() !== '' ? address.trim() : '127.0.0.1';
+}
+
+/** How NBD exports on a TCP port are encrypted; null when no certificates are set. */
+export function nbdTls(): ExportTls | null {
+  const settings = vscode.workspace.getConfiguration(SECTION);
+  const folder = settings.get('nbd.tlsCredentials');
+  return typeof folder === 'string' && path.isAbsolute(folder.trim())
+    ? { folder: folder.trim(), verifyClients: settings.get('nbd.tlsVerifyClients') !== false }
+    : null;
 }
 
 /** A settings file may hold anything. */

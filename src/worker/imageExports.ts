@@ -1,6 +1,7 @@
 import { BlockGraph, type OpenedImage } from '../engine/block/graph/blockGraph';
 import { invalidRequest } from '../engine/errors';
 import { NbdServer } from '../engine/exports/nbdServer';
+import { readServerCredentials } from '../engine/exports/serverCredentials';
 import { storedBitmaps } from '../engine/exports/storedBitmap';
 import type { OpeningGate } from '../engine/gate/gate';
 import type { ExportAddress, ExportInfo, ExportParams } from '../protocol/exports';
@@ -58,7 +59,8 @@ export class ImageExports {
   }
 
   private async serve(params: ExportParams, release: () => void, signal: AbortSignal): Promise<ExportInfo> {
-    const { path, format, name, writable, address, allowRemote, cacheBytes } = params;
+    const { path, format, name, writable, address, allowRemote, tls, cacheBytes } = params;
+    const credentials = tls && readServerCredentials(tls.folder);
     // The cache's size is the one of the first export; it holds until nothing is served any more.
     this.graph ??= new BlockGraph({ gate: this.gate, cacheBytes });
     const image = await this.graph.open(path, {
@@ -74,6 +76,7 @@ export class ImageExports {
         exports: [{ name, description: '', node, readOnly: !writable, allocationDepth: true, bitmaps: storedBitmaps(node) }],
         address,
         allowRemote,
+        ...(tls && credentials ? { tls: credentials, verifyClients: tls.verifyClients } : {}),
       });
       const id = this.nextId++;
       this.running.set(id, {
@@ -138,15 +141,16 @@ export class ImageExports {
   }
 
   private describe(id: number, { params, image, server, address }: RunningExport): ExportInfo {
-    const { path, format, name, writable } = params;
+    const { path, format, name, writable, tls } = params;
     return {
       id,
       path,
       format,
       name,
       writable,
+      tls: tls !== null,
       address,
-      uri: uriOf(address, name),
+      uri: uriOf(address, name, tls !== null),
       size: image.node.size,
       clients: server.clients.length,
       ...server.traffic,
@@ -155,11 +159,12 @@ export class ImageExports {
 }
 
 /** As the NBD project's `doc/uri.md` has it. */
-export function uriOf(address: ExportAddress, name: string): string {
+export function uriOf(address: ExportAddress, name: string, tls: boolean): string {
+  const scheme = tls ? 'nbds' : 'nbd';
   const place = encodeURIComponent(name);
   if (address.kind === 'unix') {
-    return `nbd+unix:///${place}?socket=${encodeURIComponent(address.path).replaceAll('%2F', '/')}`;
+    return `${scheme}+unix:///${place}?socket=${encodeURIComponent(address.path).replaceAll('%2F', '/')}`;
   }
   const host = address.host.includes(':') ? `[${address.host}]` : address.host;
-  return `nbd://${host}:${address.port}/${place}`;
+  return `${scheme}://${host}:${address.port}/${place}`;
 }

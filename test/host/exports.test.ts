@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -71,6 +71,31 @@ describe('NBD exports', () => {
     assert.equal(await vscode.env.clipboard.readText(), target);
     await Person.runs('stopExport', undefined);
     await assert.rejects(run('nbdinfo', [target]));
+  });
+
+  it('are encrypted with the certificates that a setting names', async () => {
+    const folder = join(images.path, 'certificates');
+    mkdirSync(folder);
+    const openssl = (...args: readonly string[]): void => void execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
+    const key = ['-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1'];
+    openssl('req', '-x509', ...key, '-keyout', 'server-key.pem', '-out', 'server-cert.pem');
+    copyFileSync(join(folder, 'server-cert.pem'), join(folder, 'ca-cert.pem'));
+    const settings = vscode.workspace.getConfiguration('chainscope.nbd');
+    await settings.update('tlsCredentials', folder, vscode.ConfigurationTarget.Global);
+    await settings.update('tlsVerifyClients', false, vscode.ConfigurationTarget.Global);
+    try {
+      const answers = [picks(/^Read$/), picks(/^TCP port/), types('0'), picks(/^TLS$/)];
+      const person = await Person.runs('startExport', uri('base.qcow2'), ...answers);
+      const told = await person.hears(/served at nbds:\/\/127\.0\.0\.1:\d+/);
+      const target = /nbds:\S+/.exec(told)?.[0] ?? '';
+      const { stdout } = await run('nbdinfo', ['--size', `${target}?tls-certificates=${folder}`]);
+      assert.equal(Number(stdout), 64 * 1024 ** 2);
+      await assert.rejects(run('nbdinfo', [target.replace('nbds:', 'nbd:')]), /not supported/);
+      await Person.runs('stopExport', undefined);
+    } finally {
+      await settings.update('tlsCredentials', undefined, vscode.ConfigurationTarget.Global);
+      await settings.update('tlsVerifyClients', undefined, vscode.ConfigurationTarget.Global);
+    }
   });
 
   function uri(name: string): vscode.Uri {

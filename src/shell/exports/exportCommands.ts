@@ -2,13 +2,13 @@ import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import * as vscode from 'vscode';
 
-import type { ExportAddress, ExportInfo } from '../../protocol/exports';
+import type { ExportAddress, ExportInfo, ExportTls } from '../../protocol/exports';
 import { counted } from '../chains/wording';
 import type { ManageParts } from '../commands/manage/parts';
 import { chooseSubject, chooseWritable, dependentNames, listed, type Subject, type WritableSubject } from '../commands/manage/subject';
 import { runWizard, type Step } from '../commands/manage/wizard';
 import { askPermission, tellInformation } from '../messages';
-import { metadataCacheBytes, nbdListenAddress } from '../settings';
+import { metadataCacheBytes, nbdListenAddress, nbdTls } from '../settings';
 import { plainText } from '../text/plain';
 import { requireTrust } from '../trust/required';
 import { isLoopback, portProblem, socketPathProblem } from './exportRows';
@@ -22,6 +22,7 @@ interface NewExport {
   readonly kind: ExportAddress['kind'];
   readonly socketPath: string;
   readonly port: number;
+  readonly tls: ExportTls | null;
 }
 
 const COPY_URI = 'Copy URI';
@@ -36,12 +37,14 @@ export async function startExport(parts: ManageParts, argument: unknown): Promis
     return;
   }
   const host = nbdListenAddress();
+  const tls = nbdTls();
   const hasSockets = process.platform !== 'win32';
   const initial: NewExport = {
     writable: false,
     kind: hasSockets ? 'unix' : 'tcp',
     socketPath: socketPathFor(image.name),
     port: NBD_PORT,
+    tls,
   };
   const askAccess: Step<NewExport> = {
     ask: async (page, answers) => ({
@@ -100,7 +103,26 @@ export async function startExport(parts: ManageParts, argument: unknown): Promis
       ),
     }),
   };
-  const answers = await runWizard(`NBD Export of ${image.name}`, initial, [askAccess, askKind, askPath, askPort]);
+  const askTls: Step<NewExport> = {
+    when: ({ kind }) => kind === 'tcp' && tls !== null,
+    ask: async (page, answers) => ({
+      ...answers,
+      tls: await page.pick<ExportTls | null>({
+        placeholder: 'Whether what goes through is encrypted',
+        choices: [
+          {
+            label: 'TLS',
+            description: 'default',
+            detail: tls?.verifyClients === true ? 'Only clients with a certificate of yours are served.' : 'Whoever connects is served.',
+            value: tls,
+          },
+          { label: 'No encryption', detail: 'For clients that know no TLS.', value: null },
+        ],
+        current: answers.tls,
+      }),
+    }),
+  };
+  const answers = await runWizard(`NBD Export of ${image.name}`, initial, [askAccess, askKind, askPath, askPort, askTls]);
   const withoutLocks = answers === null ? null : await mayServe(parts, image, answers, host);
   if (answers === null || withoutLocks === null) {
     return;
@@ -115,6 +137,7 @@ export async function startExport(parts: ManageParts, argument: unknown): Promis
       address: answers.kind === 'unix' ? { kind: 'unix', path: answers.socketPath } : { kind: 'tcp', host, port: answers.port },
       // `mayServe` has asked.
       allowRemote: answers.kind === 'tcp' && !isLoopback(host),
+      tls: answers.kind === 'tcp' ? answers.tls : null,
       withoutLocks,
       cacheBytes: metadataCacheBytes(),
     }),
@@ -172,7 +195,7 @@ async function copyUri({ uri }: ExportInfo): Promise<void> {
 }
 
 /** Whether locks are done without; null when it is not to be served after all. */
-async function mayServe(parts: ManageParts, image: Subject, { writable, kind }: NewExport, host: string): Promise<boolean | null> {
+async function mayServe(parts: ManageParts, image: Subject, { writable, kind, tls }: NewExport, host: string): Promise<boolean | null> {
   let withoutLocks = false;
   if (writable) {
     const subject: WritableSubject | null = await chooseWritable(parts, vscode.Uri.file(image.path), ['qcow2', 'qed', 'raw']);
@@ -191,11 +214,20 @@ async function mayServe(parts: ManageParts, image: Subject, { writable, kind }: 
   }
   if (kind === 'tcp' && !isLoopback(host)) {
     const detail = [
-      `The setting Chainscope › Nbd: Listen Address is ${plainText(host)}. NBD asks for no password and encrypts nothing by itself: whoever reaches that address can read the disk${writable ? ' and write it' : ''}.`,
+      `The setting Chainscope › Nbd: Listen Address is ${plainText(host)}. ${exposure(tls)} can read the disk${writable ? ' and write it' : ''}.`,
     ];
     return (await askPermission(`Serve ${image.name} beyond this machine?`, detail, 'Serve It')) ? withoutLocks : null;
   }
   return withoutLocks;
+}
+
+function exposure(tls: ExportTls | null): string {
+  if (tls === null) {
+    return 'NBD asks for no password and nothing is encrypted: whoever reaches that address';
+  }
+  return tls.verifyClients
+    ? 'Whoever reaches that address with a certificate of yours'
+    : 'What goes through is encrypted, but NBD asks for no password: whoever reaches that address';
 }
 
 function socketPathFor(name: string): string {

@@ -24,6 +24,7 @@ export function exportRow(info: ExportInfo): ExportRow {
     description: [
       counted(clients, 'client'),
       writable ? 'writable' : 'read-only',
+      ...(info.tls ? ['TLS'] : []),
       `${formatBytes(bytesRead)} read`,
       ...(writable ? [`${formatBytes(bytesWritten)} written`] : []),
       describeAddress(info.address),
@@ -37,7 +38,7 @@ export function describeAddress(address: ExportAddress): string {
   return address.kind === 'unix' ? plainText(path.basename(address.path)) : `${plainText(address.host)}:${address.port}`;
 }
 
-function tooltipOf({ path: file, format, uri, name, size, clients, bytesRead, bytesWritten, writable }: ExportInfo): string {
+function tooltipOf({ path: file, format, uri, name, size, clients, bytesRead, bytesWritten, writable, tls }: ExportInfo): string {
   const rows: readonly (readonly [string, string])[] = [
     ['Image', file],
     ['Format', format],
@@ -45,6 +46,7 @@ function tooltipOf({ path: file, format, uri, name, size, clients, bytesRead, by
     ...(name === '' ? [] : [['Export name', name] as const]),
     ['Size', formatBytesExactly(size)],
     ['Access', writable ? 'writable' : 'read-only'],
+    ['Encryption', tls ? 'TLS' : 'none'],
     ['Clients', String(clients)],
     ['Read', formatBytesExactly(bytesRead)],
     ...(writable ? [['Written', formatBytesExactly(bytesWritten)] as const] : []),
