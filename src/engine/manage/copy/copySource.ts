@@ -1,4 +1,4 @@
-import { isPromise, type Awaitable } from '../../awaitable';
+import type { Awaitable } from '../../awaitable';
 import type { Layer, OpenedChain } from '../../block/layer';
 import { openReader, type ChainExtent, type ChainReader } from '../../block/node';
 import { dataSource } from '../../block/status';
@@ -140,31 +140,39 @@ export class CopySource {
   }
 
   /**
-   * Fills `target`. What is compressed with zlib is decoded off the thread; the file is read before this returns.
+   * Fills `target`. What is compressed with zlib is decoded off the thread; the file is read before this returns. Once it has thrown, or
+   * what it returned is settled, nothing writes into `target` any more.
    * @throws EngineError as `ChainReader.read`
    */
   read(offset: number, target: Uint8Array, compressed: boolean): Awaitable<void> {
     const waiting: Promise<void>[] = [];
-    for (let done = 0; done < target.length;) {
-      const input = this.inputAt(offset + done);
-      const part = target.subarray(done, Math.min(target.length, done + input.end - offset - done));
-      const result = this.readInput(input, offset + done - input.start, part, compressed);
-      if (isPromise(result)) {
-        waiting.push(result);
+    try {
+      for (let done = 0; done < target.length;) {
+        const input = this.inputAt(offset + done);
+        const part = target.subarray(done, Math.min(target.length, done + input.end - offset - done));
+        this.readInput(input, offset + done - input.start, part, compressed, waiting);
+        done += part.length;
       }
-      done += part.length;
+    } catch (error) {
+      if (waiting.length === 0) {
+        throw error;
+      }
+      // What is being decoded goes into the same buffer, which nobody may use before.
+      return all(waiting).then(() => {
+        throw error;
+      });
     }
-    return all(waiting);
+    return waiting.length === 0 ? undefined : all(waiting);
   }
 
-  private readInput(input: Input, offset: number, target: Uint8Array, compressed: boolean): Awaitable<void> {
+  /** @param waiting gets what is still being decoded into `target` */
+  private readInput(input: Input, offset: number, target: Uint8Array, compressed: boolean, waiting: Promise<void>[]): void {
     const there = Math.max(0, Math.min(target.length, input.reader.size - offset));
     target.fill(0, there);
     if (!compressed) {
       input.reader.read(offset, target.subarray(0, there));
       return;
     }
-    const waiting: Promise<void>[] = [];
     for (let done = 0; done < there;) {
       const extent = input.reader.blockStatus(offset + done, there - done);
       const part = target.subarray(done, done + extent.length);
@@ -176,7 +184,6 @@ export class CopySource {
       }
       done += extent.length;
     }
-    return all(waiting);
   }
 
   private inputAt(offset: number): Input {
@@ -189,8 +196,10 @@ export class CopySource {
   }
 }
 
-function all(waiting: readonly Promise<void>[]): Awaitable<void> {
-  return waiting.length === 0 ? undefined : Promise.all(waiting).then(() => undefined);
+/** Ends when all of them have, with the first one's error if there is any. */
+async function all(waiting: readonly Promise<void>[]): Promise<void> {
+  await Promise.allSettled(waiting);
+  await Promise.all(waiting);
 }
 
 /** A cluster that is decoded off the thread, as it lies in its file. */
