@@ -1,5 +1,7 @@
-import type { FormatOptions, OptionDeclaration } from '../engine/manage/formatOptions';
+import { createOptions, type FormatOptions, type OptionDeclaration } from '../engine/manage/formatOptions';
+import { knownFormat } from '../engine/manage/formats';
 import { parseSize } from '../engine/manage/sizes';
+import type { Context } from './commandLine';
 import { CommandError } from './errors';
 import { splitWords } from './keyValues';
 
@@ -41,6 +43,25 @@ export function optionHelp(declarations: readonly OptionDeclaration[]): string {
     .sort((left, right) => (left.name < right.name ? -1 : 1))
     .map(({ name, type, meaning }) => `  ${`${name}=<${types[type]}>`.padEnd(22)} - ${meaning}\n`)
     .join('');
+}
+
+/**
+ * Prints the options that a new image may have: the exit code.
+ * @param withFile a file was named: the options that files have are listed too
+ * @throws CommandError for a format that no image can be made of
+ */
+export function printCreateOptions(formatName: string, withFile: boolean, { out }: Context): number {
+  const format = knownFormat(formatName);
+  const declared = createOptions(format, withFile);
+  if (!declared) {
+    throw new CommandError(`Format driver '${format}' does not support image creation`);
+  }
+  out.write(withFile ? 'Supported options:\n' : `Supported ${format} options:\n`);
+  out.write(optionHelp(declared));
+  if (!withFile) {
+    out.write('\nThe protocol level may support further options.\nSpecify the target filename to include those options.\n');
+  }
+  return 0;
 }
 
 const MOST = 2n ** 63n - 1n;

@@ -1,11 +1,10 @@
 import { EngineError } from '../../engine/errors';
 import { convertImage, DEFAULT_SPARSE, isSparseSize, MOST_SPARSE, type ConvertRequest } from '../../engine/manage/convert';
 import type { SnapshotSelector, SourceFile } from '../../engine/manage/copy/openInput';
-import { createOptions } from '../../engine/manage/formatOptions';
 import { knownFormat } from '../../engine/manage/formats';
 import { CommandLine, isDurable, requireCacheMode, requireTargetCacheMode, warn, type Context } from '../commandLine';
 import { CommandError } from '../errors';
-import { asksForHelp, optionHelp, readFormatOptions, readSizeArgument } from '../formatOptions';
+import { asksForHelp, printCreateOptions, readFormatOptions, readSizeArgument } from '../formatOptions';
 import { resolveImageArgument, type ImageArgument } from '../imageArguments';
 import { splitWords } from '../keyValues';
 import { manageContext, managedFile } from '../managing';
@@ -61,7 +60,7 @@ export async function convert(args: readonly string[], context: Context): Promis
   const target = line.operands.at(-1);
   const formatName = line.value('target-format');
   if (asksForHelp(lists)) {
-    return help(formatName ?? 'raw', target !== undefined, context);
+    return printCreateOptions(formatName ?? 'raw', target !== undefined, context);
   }
   const options = readFormatOptions(lists);
   if (target === undefined || sources.length === 0) {
@@ -207,18 +206,4 @@ function readSnapshot(text: string | null): SnapshotSelector | null {
     }
   }
   return { id, name };
-}
-
-function help(formatName: string, withFile: boolean, { out }: Context): number {
-  const format = knownFormat(formatName);
-  const declared = createOptions(format, withFile);
-  if (!declared) {
-    throw new CommandError(`Format driver '${format}' does not support image creation`);
-  }
-  out.write(withFile ? 'Supported options:\n' : `Supported ${format} options:\n`);
-  out.write(optionHelp(declared));
-  if (!withFile) {
-    out.write('\nThe protocol level may support further options.\nSpecify the target filename to include those options.\n');
-  }
-  return 0;
 }

@@ -1,11 +1,9 @@
-import { createOptions } from '../../engine/manage/formatOptions';
 import { planImage } from '../../engine/manage/create';
-import { knownFormat } from '../../engine/manage/formats';
 import { EngineError } from '../../engine/errors';
 import { followGate } from '../../engine/gate/policies';
 import { CommandLine, FORMAT, type Context } from '../commandLine';
 import { CommandError, UsageError } from '../errors';
-import { asksForHelp, optionHelp, readFormatOptions, readSizeArgument } from '../formatOptions';
+import { asksForHelp, printCreateOptions, readFormatOptions, readSizeArgument } from '../formatOptions';
 
 /** `create`: makes an image. Exit code 0, or 1 with no image made. */
 export async function create(args: readonly string[], context: Context): Promise<number> {
@@ -31,7 +29,7 @@ export async function create(args: readonly string[], context: Context): Promise
   const lists = line.all('options');
   const [filename, sizeText, extra] = line.operands;
   if (asksForHelp(lists)) {
-    return help(format, filename !== undefined, context);
+    return printCreateOptions(format, filename !== undefined, context);
   }
   if (filename === undefined) {
     throw new UsageError('Expecting image file name');
@@ -59,20 +57,6 @@ export async function create(args: readonly string[], context: Context): Promise
     await planned.make();
   } catch (error) {
     throw error instanceof EngineError ? new CommandError(`${filename}: ${error.message}`, 1, error.place.remedy ?? null, error) : error;
-  }
-  return 0;
-}
-
-function help(formatName: string, withFile: boolean, { out }: Context): number {
-  const format = knownFormat(formatName);
-  const declared = createOptions(format, withFile);
-  if (!declared) {
-    throw new CommandError(`Format driver '${format}' does not support image creation`);
-  }
-  out.write(withFile ? 'Supported options:\n' : `Supported ${format} options:\n`);
-  out.write(optionHelp(declared));
-  if (!withFile) {
-    out.write('\nThe protocol level may support further options.\nSpecify the target filename to include those options.\n');
   }
   return 0;
 }
