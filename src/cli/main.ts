@@ -20,6 +20,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   convert: async () => (await import('./commands/convert')).convert,
   rebase: async () => (await import('./commands/rebase')).rebase,
   commit: async () => (await import('./commands/commit')).commit,
+  stream: async () => (await import('./commands/stream')).stream,
   dd: async () => (await import('./commands/dd')).dd,
   compare: async () => (await import('./commands/compare')).compare,
   map: async () => (await import('./commands/map')).map,

@@ -77,7 +77,7 @@ function copyRange(request: PopulateRequest, from: number, end: number, totals: 
   }
 }
 
-/** Copies what one answer of the chain covers. Returns its length. */
+/** Copies what lies in the image's way to the chain's next other answer. Returns its length. */
 function copyStretch(
   { node, base }: PopulateRequest,
   offset: number,
@@ -97,15 +97,42 @@ function copyStretch(
         case 'zero':
           totals.zeroed += bytes;
           return after(node.writeZeroes(offset, bytes, { mayUnmap: true }), () => bytes);
-        case 'data': {
-          // To the end of the cluster, or the driver would have to read the rest of it from below once more.
-          const cluster = node.clusterSize ?? 1;
-          const whole = Math.min(length, Math.ceil((offset + bytes) / cluster) * cluster - offset);
-          return after(copyData(node, backing, offset, whole, totals), () => whole);
-        }
+        case 'data':
+          return after(dataLength(backing, base, offset, bytes, rest), (data) => {
+            // To the end of the cluster, or the driver would have to read the rest of it from below once more.
+            const cluster = node.clusterSize ?? 1;
+            const whole = Math.min(length, Math.ceil((offset + data) / cluster) * cluster - offset);
+            return after(copyData(node, backing, offset, whole, totals), () => whole);
+          });
       }
     });
   });
+}
+
+/** How far data goes, in whatever images: one write is better than one for each of them. `known` bytes are data for certain. */
+function dataLength(backing: BlockNode, base: BlockNode | null, offset: number, known: number, most: number): Awaitable<number> {
+  for (let length = known; ;) {
+    if (length >= most) {
+      return most;
+    }
+    const next = statusAbove(backing, base, offset + length, most - length);
+    if (isPromise(next)) {
+      const here = length;
+      return next.then((status) => (status.class === 'data' ? dataLength(backing, base, offset, here + status.length, most) : here));
+    }
+    if (next.class !== 'data') {
+      return length;
+    }
+    length += next.length;
+  }
+}
+
+/** A buffer that is used again: pages that the system has to fill with zeroes first cost as much as the copy. */
+let spare: Uint8Array | null = null;
+
+async function copyLater(copy: Promise<void>, memory: Uint8Array): Promise<void> {
+  await copy;
+  spare = memory;
 }
 
 function copyData(
@@ -115,10 +142,28 @@ function copyData(
   length: number,
   totals: { copied: number; zeroed: number },
 ): Awaitable<void> {
-  const buffer = new Uint8Array(length);
+  const memory = spare !== null && spare.length >= length ? spare : Buffer.allocUnsafeSlow(length);
+  // Whatever fails keeps it: a request that has not ended may use it still.
+  spare = null;
+  const copy = copyThrough(memory.subarray(0, length), node, backing, offset, totals);
+  if (isPromise(copy)) {
+    return copyLater(copy, memory);
+  }
+  spare = memory;
+}
+
+function copyThrough(
+  buffer: Uint8Array,
+  node: BlockNode,
+  backing: BlockNode,
+  offset: number,
+  totals: { copied: number; zeroed: number },
+): Awaitable<void> {
+  const { length } = buffer;
   // Past the end of the backing file there are zeroes.
-  const backed = buffer.subarray(0, Math.min(length, backing.size - offset));
-  return after(backing.read(offset, backed), () => {
+  const there = Math.min(length, backing.size - offset);
+  buffer.fill(0, there);
+  return after(backing.read(offset, buffer.subarray(0, there)), () => {
     if (isZero(buffer)) {
       totals.zeroed += length;
       return node.writeZeroes(offset, length, { mayUnmap: true });

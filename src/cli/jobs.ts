@@ -1,0 +1,95 @@
+import type { JobRequest, JobSettings } from '../protocol/jobs';
+import { BlockGraph } from '../engine/block/graph/blockGraph';
+import { isCancelled } from '../engine/errors';
+import { JobManager, type JobDescription } from '../engine/jobs/jobManager';
+import { mayBeTold } from '../engine/jobs/states';
+import type { CommandLine, Context } from './commandLine';
+import { CommandError } from './errors';
+import { readSizeArgument } from './formatOptions';
+import type { ImageArgument } from './imageArguments';
+import { prettyJson } from './json';
+import { manageContext } from './managing';
+import { ProgressLine } from './progress';
+
+/** The whole system counts as busy when programs wait for I/O for this share of the time. */
+const BUSY_SYSTEM = 0.1;
+/** A pause that somebody else's work leaves, in milliseconds. */
+const GRACE_MS = 50;
+const PROGRESS_MS = 100;
+/** As a shell sees a program that SIGINT ended. */
+const INTERRUPTED = 130;
+
+/** `--speed` and `--idle` of commands that run a job. @throws CommandError */
+export function readSettings(line: CommandLine, context: Context): Partial<JobSettings> {
+  const speed = line.value('speed');
+  return {
+    speed: speed === null ? 0 : readSizeArgument(speed, 'speed', context.program),
+    pace: line.has('idle') ? { kind: 'idle', graceMs: GRACE_MS, systemPressure: BUSY_SYSTEM } : { kind: 'full' },
+  };
+}
+
+/**
+ * Runs one job to its end, with progress where it is wanted; SIGINT cancels it.
+ * @throws EngineError; CommandError with exit code 130 after SIGINT
+ */
+export async function runJob(
+  request: JobRequest,
+  settings: Partial<JobSettings>,
+  image: ImageArgument,
+  line: CommandLine,
+  context: Context,
+): Promise<JobDescription> {
+  const json = line.output() === 'json';
+  const { gate, currentFolder, passphraseOf } = manageContext(line, image, context);
+  const graph = new BlockGraph({ gate, currentFolder });
+  const manager = new JobManager({ graph: () => graph, gate, currentFolder, passphraseOf });
+  const progress = new ProgressLine(context.out, context.err, line.has('progress') && !json);
+  const interrupted = new AbortController();
+  const interrupt = () => interrupted.abort();
+  process.once('SIGINT', interrupt);
+  process.once('SIGTERM', interrupt);
+  progress.begin();
+  try {
+    const { job, ended } = await manager.start(request, settings, interrupted.signal);
+    const cancel = () => {
+      if (mayBeTold(job.status, 'cancel')) {
+        job.cancel();
+      }
+    };
+    interrupted.signal.addEventListener('abort', cancel);
+    if (interrupted.signal.aborted) {
+      cancel();
+    }
+    const timer = setInterval(() => {
+      progress.report(job.info.currentProgress, job.info.totalProgress);
+    }, PROGRESS_MS);
+    job.onDidChange(({ status }) => {
+      if (status === 'ready') {
+        job.complete();
+      }
+    });
+    const end = await ended.finally(() => clearInterval(timer));
+    if (end.outcome === 'completed') {
+      progress.complete();
+    } else if (end.outcome === 'failed') {
+      throw end.error;
+    }
+    if (json) {
+      context.out.write(`${prettyJson(jobJson(end))}\n`);
+    }
+    if (end.outcome === 'cancelled') {
+      throw new CommandError('Cancelled. What was copied stays.', INTERRUPTED);
+    }
+    return end;
+  } catch (error) {
+    throw isCancelled(error) ? new CommandError('Cancelled.', INTERRUPTED) : error;
+  } finally {
+    progress.end();
+    process.off('SIGINT', interrupt);
+    process.off('SIGTERM', interrupt);
+  }
+}
+
+function jobJson({ id, type, outcome, currentProgress, totalProgress }: JobDescription): Record<string, string | number | null> {
+  return { id, type, outcome, 'current-progress': currentProgress, 'total-progress': totalProgress };
+}
