@@ -1,15 +1,21 @@
-import { dirname, resolve } from 'node:path';
+import { dirname, isAbsolute } from 'node:path';
 
+import { openChain } from '../block/chain';
+import { requireComplete } from '../block/complete';
 import { BlockGraph } from '../block/graph/blockGraph';
 import { filesOf, readerLocks, writerRole } from '../block/graph/layerFiles';
+import { keyOf } from '../block/graph/layerOpening';
 import type { Layer } from '../block/layer';
 import { openReader, type ChainReader } from '../block/node';
+import { ACTIVE_VIEW } from '../block/status';
 import type { BlockNode } from '../block/blockNode';
-import { EngineError, invalidRequest, readOnlyImage } from '../errors';
+import { EngineError, invalidFormat, invalidRequest, readOnlyImage } from '../errors';
 import { Qcow2Node } from '../formats/qcow2/write/qcow2Node';
+import { requireOpenableLayer } from '../info/opening';
 import { FileSource } from '../io/file';
 import { FileStorage } from '../io/fileStorage';
 import { acquireLocks } from '../io/imageLocks';
+import { realPath } from '../io/realPath';
 import { Pace } from '../pace';
 import type { CopyInput } from './copy/copySource';
 import { isZero } from './copy/zeroRuns';
@@ -35,52 +41,94 @@ const CHUNK = 1024 * 1024;
  * @throws EngineError in QEMU's words; what was copied until then stays, and does not change what the image reads
  */
 export async function commitImage(request: CommitRequest, context: ManageContext): Promise<void> {
-  const { image, keep, durable } = request;
-  // Locked below, each file by what is done to it.
-  const input = await openInput({ ...image, forceShare: true }, null, context);
+  const { image } = request;
+  const { gate, currentFolder, signal } = context;
+  // What is read here is good for finding the files that are to be locked, and for nothing else.
+  const found = await openChain(image.filename, { gate, currentFolder, format: image.format, signal, locks: null });
   try {
-    const { layers } = input.chain;
-    const top = layers[0]!;
+    requireComplete(found);
+    found.layers.forEach(({ detail }) => {
+      requireOpenableLayer(detail);
+    });
+    const top = found.layers[0]!;
     if (image.format === null && top.detail.format === 'raw') {
       context.onProbedRaw?.(image.filename);
     }
-    const depth = baseDepth(layers, request.base);
-    const base = layers[depth]!;
-    const { gate, currentFolder, signal, passphraseOf } = context;
-    const storages = openForWriting(top, durable);
+    const depth = baseDepth(found.layers, request.base);
+    const storages = openForWriting(top, request.durable);
     try {
-      acquireLocks(layers.slice(1, depth).flatMap(readerLocks));
-      const graph = new BlockGraph({ gate, currentFolder });
-      const opened = await graph.open(base.path, {
-        format: base.detail.format,
-        readOnly: false,
-        user: 'a commit',
-        durable,
-        signal,
-        passphraseOf: ({ depth: below }) => passphraseOf?.(layers[depth + below]!) ?? null,
-      });
-      try {
-        const target = opened.node.image;
-        if (target.size < top.virtualSize) {
-          await target.resize(top.virtualSize);
-        }
-        await copyAbove(input, depth, target, context);
-        await target.flush();
-      } catch (error) {
-        await opened.close().catch(() => undefined);
-        throw error instanceof EngineError && error.code !== 'cancelled'
-          ? new EngineError(error.code, `Block job failed: ${error.message}`, error.place, error)
-          : error;
-      }
-      await opened.close();
-      if (!keep && top.detail.format === 'qcow2') {
-        await empty(top, storages, input);
-      }
+      acquireLocks(found.layers.slice(1, depth).flatMap(readerLocks));
+      await commitLocked(request, found.layers, depth, storages, context);
     } finally {
       storages.forEach((storage) => storage.close());
     }
   } finally {
-    input.chain.close();
+    found.close();
+  }
+}
+
+/** @param found the chain, locked above the base, which is at `depth` */
+async function commitLocked(
+  { image, keep, durable }: CommitRequest,
+  found: readonly Layer[],
+  depth: number,
+  storages: readonly FileStorage[],
+  context: ManageContext,
+): Promise<void> {
+  const base = found[depth]!;
+  const { gate, currentFolder, signal, passphraseOf } = context;
+  const graph = new BlockGraph({ gate, currentFolder });
+  const opened = await graph.open(base.path, {
+    format: base.detail.format,
+    readOnly: false,
+    user: 'a commit',
+    durable,
+    signal,
+    passphraseOf: ({ depth: below }) => passphraseOf?.(found[depth + below]!) ?? null,
+  });
+  let input: CopyInput | null = null;
+  try {
+    input = await openInput({ ...image, format: found[0]!.detail.format, forceShare: true }, null, context);
+    requireSameLayers(found.slice(0, depth + 1), input.chain.layers);
+    await copyIntoBase(input, depth, opened.node.image, context);
+    await opened.close();
+    const top = input.chain.layers[0]!;
+    if (!keep && top.detail.format === 'qcow2') {
+      await empty(top, storages, input);
+    }
+  } catch (error) {
+    // What went wrong first is what is said; closing once more does nothing.
+    await opened.close().catch(() => undefined);
+    throw error;
+  } finally {
+    input?.chain.close();
+  }
+}
+
+/** What somebody else did until the files were locked counts, but not if other files belong to the chain now. */
+function requireSameLayers(locked: readonly Layer[], now: readonly Layer[]): void {
+  const different = locked.find((layer, index) => {
+    const other = now[index];
+    return other === undefined || keyOf(layer, ACTIVE_VIEW) !== keyOf(other, ACTIVE_VIEW) || layer.detail.format !== other.detail.format;
+  });
+  if (different) {
+    throw invalidFormat(different.source.name, 'header', 0, 'Another program changed the chain while it was opened.');
+  }
+}
+
+/** @throws EngineError in QEMU's words */
+async function copyIntoBase(input: CopyInput, depth: number, base: BlockNode, context: ManageContext): Promise<void> {
+  const { virtualSize } = input.chain.layers[0]!;
+  try {
+    if (base.size < virtualSize) {
+      await base.resize(virtualSize);
+    }
+    await copyAbove(input, depth, base, context);
+    await base.flush();
+  } catch (error) {
+    throw error instanceof EngineError && error.code !== 'cancelled'
+      ? new EngineError(error.code, `Block job failed: ${error.message}`, error.place, error)
+      : error;
   }
 }
 
@@ -93,8 +141,11 @@ function baseDepth(layers: readonly Layer[], name: string | null): number {
     }
     return 1;
   }
-  // As a name in the image above it would be understood.
-  const found = layers.findIndex(({ path }, depth) => depth > 0 && path === resolve(dirname(layers[depth - 1]!.path), name));
+  // As a name in the image above it would be understood, and as the system does: a folder that is not there has no parent.
+  const found = layers.findIndex(
+    ({ path }, depth) =>
+      depth > 0 && name !== '' && realPath(path) === realPath(isAbsolute(name) ? name : `${dirname(layers[depth - 1]!.path)}/${name}`),
+  );
   if (found < 0) {
     throw invalidRequest(`Did not find '${name}' in the backing chain of '${top.filename}'`);
   }
