@@ -49,7 +49,7 @@ export function populate(request: PopulateRequest, offset: number, length: numbe
       return passed(rest);
     }
     return after(statusAbove(backing, base, offset, rest), (above) =>
-      above.class === 'unallocated' ? passed(above.length) : copyChunk(request, offset, above.length),
+      above.class === 'unallocated' ? passed(above.length) : copyChunk(request, offset, rest),
     );
   });
 }
@@ -90,27 +90,47 @@ function copyStretch(
       return rest;
     }
     const backing = node.backing!;
-    return after(statusAbove(backing, base, offset, rest), ({ class: kind, length: bytes }) => {
-      switch (kind) {
-        case 'unallocated':
-          return bytes;
-        case 'zero':
-          totals.zeroed += bytes;
-          return after(node.writeZeroes(offset, bytes, { mayUnmap: true }), () => bytes);
-        case 'data':
-          return after(dataLength(backing, base, offset, bytes, rest), (data) => {
-            // To the end of the cluster, or the driver would have to read the rest of it from below once more.
-            const cluster = node.clusterSize ?? 1;
-            const whole = Math.min(length, Math.ceil((offset + data) / cluster) * cluster - offset);
-            return after(copyData(node, backing, offset, whole, totals), () => whole);
-          });
-      }
-    });
+    return after(statusAbove(backing, base, offset, rest), ({ class: kind, length: bytes }) =>
+      after(runLength(backing, base, kind, offset, bytes, rest), (run) => copyRun(node, backing, kind, offset, run, rest, totals)),
+    );
   });
 }
 
-/** How far data goes, in whatever images: one write is better than one for each of them. `known` bytes are data for certain. */
-function dataLength(backing: BlockNode, base: BlockNode | null, offset: number, known: number, most: number): Awaitable<number> {
+/**
+ * Copies `run` bytes of one kind of the `most` that the image has not; or some more, or fewer, to end with a cluster: the driver would have
+ * to read the rest of it from below once more. But a part of a cluster may be the image's own. Returns how many.
+ */
+function copyRun(
+  node: BlockNode,
+  backing: BlockNode,
+  kind: 'unallocated' | 'data' | 'zero',
+  offset: number,
+  run: number,
+  most: number,
+  totals: { copied: number; zeroed: number },
+): Awaitable<number> {
+  const cluster = node.clusterSize ?? 1;
+  const clusters = run === most ? run : Math.floor((offset + run) / cluster) * cluster - offset;
+  if (kind === 'unallocated' && clusters > 0) {
+    return clusters;
+  }
+  if (kind === 'zero' && clusters > 0) {
+    totals.zeroed += clusters;
+    return after(node.writeZeroes(offset, clusters, { mayUnmap: true }), () => clusters);
+  }
+  const whole = Math.min(most, Math.ceil((offset + run) / cluster) * cluster - offset);
+  return after(copyData(node, backing, offset, whole, totals), () => whole);
+}
+
+/** How far bytes of one kind go, in whatever images: one write is better than one for each. `known` bytes are so for certain. */
+function runLength(
+  backing: BlockNode,
+  base: BlockNode | null,
+  kind: 'unallocated' | 'data' | 'zero',
+  offset: number,
+  known: number,
+  most: number,
+): Awaitable<number> {
   for (let length = known; ;) {
     if (length >= most) {
       return most;
@@ -118,9 +138,9 @@ function dataLength(backing: BlockNode, base: BlockNode | null, offset: number, 
     const next = statusAbove(backing, base, offset + length, most - length);
     if (isPromise(next)) {
       const here = length;
-      return next.then((status) => (status.class === 'data' ? dataLength(backing, base, offset, here + status.length, most) : here));
+      return next.then((status) => (status.class === kind ? runLength(backing, base, kind, offset, here + status.length, most) : here));
     }
-    if (next.class !== 'data') {
+    if (next.class !== kind) {
       return length;
     }
     length += next.length;
@@ -163,20 +183,42 @@ function copyThrough(
   // Past the end of the backing file there are zeroes.
   const there = Math.min(length, backing.size - offset);
   buffer.fill(0, there);
-  return after(backing.read(offset, buffer.subarray(0, there)), () => {
-    if (isZero(buffer)) {
-      totals.zeroed += length;
-      return node.writeZeroes(offset, length, { mayUnmap: true });
+  return after(backing.read(offset, buffer.subarray(0, there)), () => writeRuns(buffer, 0, node, offset, totals));
+}
+
+/** Writes clusters that are zero as such, and neighbours of one kind together. */
+function writeRuns(
+  buffer: Uint8Array,
+  from: number,
+  node: BlockNode,
+  offset: number,
+  totals: { copied: number; zeroed: number },
+): Awaitable<void> {
+  const cluster = node.clusterSize ?? buffer.length;
+  const endOf = (at: number) => Math.min(buffer.length, (Math.floor((offset + at) / cluster) + 1) * cluster - offset);
+  for (let at = from; at < buffer.length;) {
+    const zero = isZero(buffer.subarray(at, endOf(at)));
+    let end = endOf(at);
+    while (end < buffer.length && isZero(buffer.subarray(end, endOf(end))) === zero) {
+      end = endOf(end);
     }
-    totals.copied += length;
-    return node.write(offset, buffer);
-  });
+    totals[zero ? 'zeroed' : 'copied'] += end - at;
+    const done = zero ? node.writeZeroes(offset + at, end - at, { mayUnmap: true }) : node.write(offset + at, buffer.subarray(at, end));
+    if (isPromise(done)) {
+      const next = end;
+      return done.then(() => writeRuns(buffer, next, node, offset, totals));
+    }
+    at = end;
+  }
 }
 
 const ZEROES = Buffer.alloc(DEFAULT_CHUNK);
 
 /** Whether all bytes are 0. Comparing with zeroes is a `memcmp`, which no loop here beats. */
 function isZero(bytes: Uint8Array): boolean {
+  if (bytes[0] !== 0) {
+    return false;
+  }
   for (let at = 0; at < bytes.length; at += ZEROES.length) {
     const part = bytes.subarray(at, at + ZEROES.length);
     if (ZEROES.compare(part, 0, part.length, 0, part.length) !== 0) {

@@ -87,18 +87,30 @@ export class JobManager {
   tell(id: string, verb: Exclude<JobVerb, 'set-speed'>): void {
     const { job } = this.entry(id);
     switch (verb) {
-      case 'cancel':
-        { job.cancel(); return; }
-      case 'pause':
-        { job.pause(); return; }
-      case 'resume':
-        { job.resume(); return; }
-      case 'complete':
-        { job.complete(); return; }
-      case 'finalize':
-        { job.finalize(); return; }
-      case 'dismiss':
-        { job.dismiss(); return; }
+      case 'cancel': {
+        job.cancel();
+        return;
+      }
+      case 'pause': {
+        job.pause();
+        return;
+      }
+      case 'resume': {
+        job.resume();
+        return;
+      }
+      case 'complete': {
+        job.complete();
+        return;
+      }
+      case 'finalize': {
+        job.finalize();
+        return;
+      }
+      case 'dismiss': {
+        job.dismiss();
+        return;
+      }
     }
   }
 

@@ -49,9 +49,15 @@ export function baseOf(
   if (base !== null && bottom !== null) {
     throw invalidRequest("'base' and 'bottom' cannot be specified at the same time");
   }
-  const below = chain.slice(1);
+  const found = (name: string): number => {
+    const index = chain.indexOf(findImage(chain, name, currentFolder));
+    if (index === 0) {
+      throw invalidRequest(`'${name}' is the image itself; what is streamed into it lies below.`);
+    }
+    return index;
+  };
   if (bottom !== null) {
-    return chain[chain.indexOf(findImage(below, bottom, currentFolder)) + 1] ?? null;
+    return chain[found(bottom) + 1] ?? null;
   }
-  return base === null ? null : findImage(below, base, currentFolder);
+  return base === null ? null : chain[found(base)]!;
 }
