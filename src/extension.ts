@@ -14,6 +14,9 @@ import { Targets } from './shell/commands/targets';
 import { Deaths } from './shell/deaths';
 import { ImageEditors } from './shell/editor/imageEditors';
 import { ExportsView } from './shell/exports/exportsView';
+import type { JobCommand } from './shell/jobs/commands';
+import { Jobs } from './shell/jobs/jobs';
+import { JobsView } from './shell/jobs/jobsView';
 import { Passphrases } from './shell/passphrases';
 import { Problems } from './shell/problems/problems';
 import { DecisionStore } from './shell/trust/decisionStore';
@@ -27,6 +30,8 @@ export interface ChainscopeApi {
   /** The view *Chains*. */
   readonly chains: Pick<ChainView, 'ready' | 'reveal' | 'selection' | 'provider'>;
   readonly engine: Pick<EngineClient, 'isRunning'>;
+  /** The view *Jobs*. */
+  readonly jobs: Pick<JobsView, 'entries' | 'getChildren' | 'getTreeItem' | 'onDidChangeTreeData'>;
   /** The view *NBD Exports*. */
   readonly exports: Pick<ExportsView, 'exports'>;
 }
@@ -53,6 +58,8 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
   const added = new AddedImages(context.workspaceState);
   const model = keep(new ChainModel({ engine, folders, added, log }));
   const view = keep(new ChainView(model, folders, new Expansion(context.workspaceState)));
+  const jobs = keep(new Jobs(engine, context.workspaceState));
+  const jobsView = keep(new JobsView(jobs));
   const exportsView = keep(new ExportsView(engine));
   const problems = keep(new Problems());
   const editors = keep(new ImageEditors({ engine, folders, extensionUri: context.extensionUri, log }));
@@ -86,16 +93,19 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
 
   const exportCommands = () => import('./shell/exports/exportCommands');
   const manageParts = { engine, model, view, added, folders, targets, passphrases, log };
+  const jobParts = { ...manageParts, jobs, jobsView };
   const commands: Readonly<Record<string, (argument: unknown) => unknown>> = {
     addBitmap: manage('addBitmap'),
     addImage: (argument) => images.add(argument),
     amendImage: manage('amendImage'),
     applySnapshot: manage('applySnapshot'),
     cancelCheck: (argument) => onFile(argument, (file) => checks.cancel(file)),
+    cancelJob: job('cancelJob'),
     checkImage: (argument) => onFile(argument, (file) => checks.run(file, false)),
     checkImageDeep: (argument) => onFile(argument, (file) => checks.run(file, true)),
     clearBitmap: manage('clearBitmap'),
     commitImage: manage('commitImage'),
+    completeJob: job('completeJob'),
     compareImages: manage('compareImages'),
     convertImage: manage('convertImage'),
     copyAsQemuImg: (argument) => images.copyAsQemuImg(argument),
@@ -105,7 +115,10 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     createSnapshot: manage('createSnapshot'),
     deleteSnapshot: manage('deleteSnapshot'),
     disableBitmap: manage('disableBitmap'),
+    dismissEndedJobs: job('dismissEndedJobs'),
+    dismissJob: job('dismissJob'),
     enableBitmap: manage('enableBitmap'),
+    flattenImage: job('flattenImage'),
     forgetPassphrases: () => passphrases.forget(),
     goToAddress: () => images.goToAddress(),
     grantAccess: (argument) => access.grant(argument),
@@ -116,6 +129,7 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     newImage: manage('newImage'),
     newOverlay: manage('newOverlay'),
     openImage: (argument) => images.open(argument),
+    pauseJob: job('pauseJob'),
     rebaseImage: manage('rebaseImage'),
     refresh: async () => {
       await Promise.all([view.refresh(), editors.reopen(({ state }) => state.kind === 'failed')]);
@@ -127,18 +141,22 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
       await engine.restart();
       await Promise.all([editors.reopen(), view.reread()]);
     },
+    resumeJob: job('resumeJob'),
+    retryJob: job('retryJob'),
     revealFile: (argument) => images.revealFile(argument),
     revealInChains: (argument) => images.reveal(argument),
+    setJobSpeed: job('setJobSpeed'),
     showLog: () => log.show(),
     showOverlays: (argument) => images.showOverlays(argument),
     startExport: async (argument) => (await exportCommands()).startExport(manageParts, argument),
     stopExport: async (argument) => (await exportCommands()).stopExport(manageParts, exportsView, argument),
+    streamImage: job('streamImage'),
   };
   for (const [name, run] of Object.entries(commands)) {
     keep(registerCommand(`chainscope.${name}`, log, run));
   }
 
-  return { chains: view, engine, exports: exportsView };
+  return { chains: view, engine, exports: exportsView, jobs: jobsView };
 
   function keep<T extends vscode.Disposable>(disposable: T): T {
     context.subscriptions.push(disposable);
@@ -150,6 +168,14 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     return async (argument) => {
       const { MANAGE_COMMANDS } = await import('./shell/commands/manage/commands');
       await MANAGE_COMMANDS[name](manageParts, argument);
+    };
+  }
+
+  /** The same for those that start jobs and are about them. */
+  function job(name: JobCommand): (argument: unknown) => Promise<void> {
+    return async (argument) => {
+      const { JOB_COMMANDS } = await import('./shell/jobs/commands');
+      await JOB_COMMANDS[name](jobParts, argument);
     };
   }
 

@@ -47,6 +47,17 @@ export function nbdTls(): ExportTls | null {
     : null;
 }
 
+/** Milliseconds for which a guest must have asked for nothing before a job at idle pace goes on. */
+export function idleGraceMs(): number {
+  return whole(vscode.workspace.getConfiguration(SECTION).get('jobs.idleGrace'), 100, 1, 60_000);
+}
+
+/** Share of time, 0 to 1, in which programs wait for I/O from which on a job at idle pace holds back; null: it does not look. */
+export function systemPressure(): number | null {
+  const percent = whole(vscode.workspace.getConfiguration(SECTION).get('jobs.systemPressure'), 20, 0, 100);
+  return percent === 0 ? null : percent / 100;
+}
+
 /** A settings file may hold anything. */
 function globs(value: unknown, otherwise: readonly string[]): readonly string[] {
   return Array.isArray(value) ? value.filter((glob): glob is string => typeof glob === 'string' && glob !== '') : otherwise;

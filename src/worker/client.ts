@@ -2,6 +2,7 @@ import type { Chain, ImageFormat } from '../protocol/chain';
 import type { GateAnswer, GateQuestion, OpenParams } from '../protocol/engine';
 import { plainError, type CallOptions } from '../protocol/imageClient';
 import type { ExportInfo, ExportParams } from '../protocol/exports';
+import type { JobInfo, JobPreview, JobRequest, JobVerb, StartJobParams } from '../protocol/jobs';
 import type { ManageMethod, ManageRequests } from '../protocol/manage';
 import type { ImageSession } from './client/imageSession';
 import type { StartedEngine } from './client/startedEngine';
@@ -22,6 +23,7 @@ export interface ManageOptions extends CallOptions {
 
 type DeathListener = (death: { readonly reason: string }) => void;
 type ExportsListener = (exports: readonly ExportInfo[]) => void;
+type JobsListener = (jobs: readonly JobInfo[]) => void;
 
 /**
  * The engine as its user has it: a worker that is started when something is asked of it, and started anew when it dies. Calls that were
@@ -33,6 +35,8 @@ export class EngineClient {
   private readonly options: EngineClientOptions;
   private readonly deathListeners = new Set<DeathListener>();
   private readonly exportsListeners = new Set<ExportsListener>();
+  private readonly jobsListeners = new Set<JobsListener>();
+  private readonly goneListeners = new Set<DeathListener>();
   private starting: Promise<StartedEngine> | null = null;
   private started: StartedEngine | null = null;
   private disposed = false;
@@ -56,6 +60,18 @@ export class EngineClient {
   onDidChangeExports(listener: ExportsListener): { dispose(): void } {
     this.exportsListeners.add(listener);
     return { dispose: () => void this.exportsListeners.delete(listener) };
+  }
+
+  /** The jobs of the worker, whenever one of them is other than before. */
+  onDidChangeJobs(listener: JobsListener): { dispose(): void } {
+    this.jobsListeners.add(listener);
+    return { dispose: () => void this.jobsListeners.delete(listener) };
+  }
+
+  /** A worker is gone with all that ran in it, whether by itself or because it was restarted. */
+  onDidLoseWorker(listener: DeathListener): { dispose(): void } {
+    this.goneListeners.add(listener);
+    return { dispose: () => void this.goneListeners.delete(listener) };
   }
 
   /** Opens an image. @throws CallError when its file does not open */
@@ -97,6 +113,26 @@ export class EngineClient {
     await (await this.start()).stopExport(id);
   }
 
+  /** Starts a job; it runs when this resolves. @throws CallError */
+  async startJob(params: StartJobParams, options: CallOptions = {}): Promise<JobInfo> {
+    return (await this.start()).startJob(params, options);
+  }
+
+  /** What a job would do. @throws CallError */
+  async previewJob(request: JobRequest, options: CallOptions = {}): Promise<JobPreview> {
+    return (await this.start()).previewJob(request, options);
+  }
+
+  /** @throws CallError for what the job cannot be told in its state */
+  async tellJob(id: string, verb: Exclude<JobVerb, 'set-speed'>): Promise<void> {
+    await (await this.start()).tellJob(id, verb);
+  }
+
+  /** @param speed bytes per second; 0 is no limit @throws CallError */
+  async setJobSpeed(id: string, speed: number): Promise<void> {
+    await (await this.start()).setJobSpeed(id, speed);
+  }
+
   /** Tells the passphrase of an encrypted image, to this worker and those after it; null takes it back. */
   async givePassphrase(file: string, passphrase: string | null): Promise<void> {
     (await this.start()).givePassphrase(file, passphrase);
@@ -112,6 +148,8 @@ export class EngineClient {
     this.disposed = true;
     this.deathListeners.clear();
     this.exportsListeners.clear();
+    this.jobsListeners.clear();
+    this.goneListeners.clear();
     await this.started?.dispose();
   }
 
@@ -134,6 +172,16 @@ export class EngineClient {
     this.started.onDidChangeExports((exports) => {
       for (const listener of [...this.exportsListeners]) {
         listener(exports);
+      }
+    });
+    this.started.onDidChangeJobs((jobs) => {
+      for (const listener of [...this.jobsListeners]) {
+        listener(jobs);
+      }
+    });
+    this.started.onDidLoseWorker((gone) => {
+      for (const listener of [...this.goneListeners]) {
+        listener(gone);
       }
     });
     return this.started;

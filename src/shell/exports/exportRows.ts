@@ -6,6 +6,8 @@ import { formatBytes, formatBytesExactly } from '../text/bytes';
 import { escapeMarkdown } from '../text/markdown';
 import { plainText } from '../text/plain';
 
+/** Characters of a name in a row; the whole one is in the tooltip. */
+const MAX_NAME = 32;
 /** The longest path of a Unix socket that every system takes, in bytes. */
 const MAX_SOCKET_PATH = 103;
 
@@ -20,7 +22,8 @@ export interface ExportRow {
 export function exportRow(info: ExportInfo): ExportRow {
   const { path: file, clients, writable, bytesRead, bytesWritten } = info;
   return {
-    label: plainText(path.basename(file)),
+    // What goes on stands behind the name, and shall not be pushed out of sight by it.
+    label: plainText(path.basename(file), MAX_NAME),
     description: [
       counted(clients, 'client'),
       writable ? 'writable' : 'read-only',

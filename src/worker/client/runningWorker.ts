@@ -10,6 +10,7 @@ import {
 
 import { askGate, imageChanged, progressType, type GateAnswer, type GateQuestion, type WireError } from '../../protocol/engine';
 import { exportsChanged, type ExportInfo } from '../../protocol/exports';
+import { jobsChanged, type JobInfo } from '../../protocol/jobs';
 import { CallError, ENGINE_DIED, INTERNAL, plainError, type CallOptions } from '../../protocol/imageClient';
 import { PortReader, PortWriter } from '../../protocol/portTransport';
 import { untilSettled, withSignal } from './signals';
@@ -21,6 +22,7 @@ export interface RunningWorkerOptions {
   readonly workerPath: string;
   readonly answerGate: (question: GateQuestion) => Promise<GateAnswer>;
   readonly onImageChanged: (change: { readonly session: number } & ImageChange) => void;
+  readonly onJobsChanged: (jobs: readonly JobInfo[]) => void;
   readonly onExportsChanged: (exports: readonly ExportInfo[]) => void;
   /** Lines that the worker printed: warnings of Node, a last word before it ended. */
   readonly onOutput: (text: string) => void;
@@ -62,6 +64,7 @@ export class RunningWorker {
     });
     this.connection.onNotification(imageChanged, (change) => options.onImageChanged(change));
     this.connection.onNotification(exportsChanged, ({ exports }) => options.onExportsChanged(exports));
+    this.connection.onNotification(jobsChanged, ({ jobs }) => options.onJobsChanged(jobs));
     this.connection.onError(([error]) => options.onOutput(`The engine's port: ${error.message}`));
     this.connection.listen();
     this.worker.on('error', (error: unknown) => {

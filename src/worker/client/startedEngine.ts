@@ -4,6 +4,17 @@ import type { Chain, ImageFormat } from '../../protocol/chain';
 import { describeChain, probeFiles, writeSample, type OpenParams } from '../../protocol/engine';
 import { startExport, stopAllExports, stopExport, type ExportInfo, type ExportParams } from '../../protocol/exports';
 import type { CallOptions } from '../../protocol/imageClient';
+import {
+  previewJob,
+  setJobSpeed,
+  startJob,
+  tellJob,
+  type JobInfo,
+  type JobPreview,
+  type JobRequest,
+  type JobVerb,
+  type StartJobParams,
+} from '../../protocol/jobs';
 import { manageCall, type ManageMethod, type ManageRequests } from '../../protocol/manage';
 import { givePassphrase } from '../../protocol/passphrases';
 import type { EngineClientOptions, ManageOptions } from '../client';
@@ -24,6 +35,11 @@ export class StartedEngine {
   readonly onDidDie: Event<{ readonly reason: string }> = this.died.event;
   private readonly exportsChanged = new Emitter<readonly ExportInfo[]>();
   readonly onDidChangeExports: Event<readonly ExportInfo[]> = this.exportsChanged.event;
+  private readonly jobsChanged = new Emitter<readonly JobInfo[]>();
+  readonly onDidChangeJobs: Event<readonly JobInfo[]> = this.jobsChanged.event;
+  private readonly lost = new Emitter<{ readonly reason: string }>();
+  /** The worker is gone, by itself or since it was restarted. */
+  readonly onDidLoseWorker: Event<{ readonly reason: string }> = this.lost.event;
   private readonly sessions = new Set<ImageSession>();
   /** By file; each new worker is told. */
   private readonly passphrases = new Map<string, string>();
@@ -97,6 +113,26 @@ export class StartedEngine {
     await this.worker().request(stopExport, () => ({ id }));
   }
 
+  /** Starts a job; it runs when this resolves. @throws CallError */
+  async startJob(params: StartJobParams, options: CallOptions = {}): Promise<JobInfo> {
+    return this.worker().request(startJob, () => params, { ...options, settle: true });
+  }
+
+  /** What a job would do. @throws CallError */
+  async previewJob(request: JobRequest, options: CallOptions = {}): Promise<JobPreview> {
+    return this.worker().request(previewJob, () => ({ request }), options);
+  }
+
+  /** @throws CallError for what the job cannot be told in its state */
+  async tellJob(id: string, verb: Exclude<JobVerb, 'set-speed'>): Promise<void> {
+    await this.worker().request(tellJob, () => ({ id, verb }));
+  }
+
+  /** @param speed bytes per second; 0 is no limit @throws CallError */
+  async setJobSpeed(id: string, speed: number): Promise<void> {
+    await this.worker().request(setJobSpeed, () => ({ id, speed }));
+  }
+
   givePassphrase(file: string, passphrase: string | null): void {
     if (passphrase === null) {
       this.passphrases.delete(file);
@@ -112,6 +148,7 @@ export class StartedEngine {
     const { running } = this;
     this.running = null;
     await running?.terminate('The engine was restarted.');
+    this.lost.fire({ reason: 'The engine was restarted.' });
     this.reopen();
   }
 
@@ -123,6 +160,8 @@ export class StartedEngine {
     this.died.dispose();
     await this.endExports();
     this.exportsChanged.dispose();
+    this.jobsChanged.dispose();
+    this.lost.dispose();
     const { running } = this;
     this.running = null;
     await running?.terminate('The engine was stopped.');
@@ -160,6 +199,11 @@ export class StartedEngine {
           this.exportsChanged.fire(exports);
         }
       },
+      onJobsChanged: (jobs) => {
+        if (this.running === worker) {
+          this.jobsChanged.fire(jobs);
+        }
+      },
       onDeath: (reason) => this.survive(worker, reason),
     });
     this.running = worker;
@@ -176,6 +220,7 @@ export class StartedEngine {
     this.running = null;
     const now = Date.now();
     this.deaths = [...this.deaths.filter((time) => now - time < DEATHS_WITHIN_MS), now];
+    this.lost.fire({ reason });
     this.died.fire({ reason });
     if (this.deaths.length < MAX_DEATHS) {
       this.reopen();

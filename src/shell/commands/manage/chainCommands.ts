@@ -123,7 +123,9 @@ export async function commitImage(parts: ManageParts, argument: unknown): Promis
   }
   const targetName = plainText(path.basename(target.path));
   const between = bases.slice(0, bases.indexOf(target)).flatMap(({ path: file }) => (file === null ? [] : [file]));
-  const own = new Set([subject.path, await realPathOf(subject.path), ...between]);
+  // What builds on the image itself reads the same afterwards, as the image does.
+  const above = await dependentNames(parts, subject.path);
+  const own = new Set([subject.path, await realPathOf(subject.path), ...between, ...above]);
   const others = (await dependentNames(parts, target.path)).filter((file) => !own.has(file));
   const keepTop = target !== nearest || others.length > 0;
   const operation: Operation<'commit'> = {

@@ -1,5 +1,10 @@
 import * as vscode from 'vscode';
 
+import { plainText } from '../../text/plain';
+
+/** Longer titles wrap, and push what is asked down. */
+const MAX_TITLE = 60;
+
 /** The person went to the page before, or away altogether. */
 class LeftPage extends Error {
   override readonly name = 'LeftPage';
@@ -205,7 +210,7 @@ export async function runWizard<S>(title: string, initial: S, steps: readonly St
     }
     const many = asked.length > 1;
     const page = new Page({
-      title,
+      title: plainText(title, MAX_TITLE),
       step: many ? asked.indexOf(step) + 1 : undefined,
       totalSteps: many ? asked.length : undefined,
       canGoBack: visited.length > 0,

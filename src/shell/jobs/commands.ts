@@ -1,0 +1,19 @@
+import { cancelJob, completeJob, dismissEndedJobs, dismissJob, pauseJob, resumeJob, retryJob, setJobSpeed } from './jobCommands';
+import type { JobParts } from './offerJob';
+import { flattenImage, streamImage } from './streamImage';
+
+/** The commands that start jobs and that are about jobs, by the last part of their identifiers. */
+export const JOB_COMMANDS = {
+  cancelJob,
+  completeJob,
+  dismissEndedJobs: (parts: JobParts) => dismissEndedJobs(parts),
+  dismissJob,
+  flattenImage,
+  pauseJob,
+  resumeJob,
+  retryJob,
+  setJobSpeed,
+  streamImage,
+} as const satisfies Readonly<Record<string, (parts: JobParts, argument: unknown) => Promise<void>>>;
+
+export type JobCommand = keyof typeof JOB_COMMANDS;
