@@ -78,6 +78,10 @@ export class FileStorage extends FileSource implements Storage {
 
   write(bytes: Uint8Array, hostOffset: number): void {
     this.requireWritable();
+    if (hostOffset + bytes.length > Number.MAX_SAFE_INTEGER) {
+      // Node takes such an offset for none at all, and writes to wherever the descriptor stands.
+      throw fileError(this.name, `Writing ${bytes.length} bytes at offset ${hostOffset} of`, 'No file is that long');
+    }
     let done = 0;
     try {
       while (done < bytes.length) {

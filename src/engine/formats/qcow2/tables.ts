@@ -28,7 +28,8 @@ export function loadRefcountTable(metadata: Qcow2Metadata): WordTable {
   return loadTable(metadata, refcountTableOffset, refcountTableClusters * clusterSize, LIMITS.maxRefcountTableBytes);
 }
 
-function loadTable(metadata: Qcow2Metadata, hostOffset: number, wanted: number, limit: number): WordTable {
+/** Loads a table of words, at most `limit` bytes of it. */
+export function loadTable(metadata: Qcow2Metadata, hostOffset: number, wanted: number, limit: number): WordTable {
   const { source } = metadata;
   const present = hostOffset < source.size ? Math.min(wanted, limit, source.size - hostOffset) : 0;
   // A table that the end of the file cuts keeps its declared length (zero padded) as long as that is sane, so that indices stay valid.

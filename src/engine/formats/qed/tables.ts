@@ -53,6 +53,8 @@ export class QedTables {
   private l1: DataView;
   /** Where L2 tables begin, ascending. */
   private tables: number[] = [];
+  /** L1 entries that led to no table when the image was opened; they do not become right when the file grows to where they lead. */
+  private readonly misleading = new Set<number>();
   private end: number;
   private pending: TableUpdate[] = [];
   private pinned = 0;
@@ -306,8 +308,10 @@ export class QedTables {
     const tables: number[] = [];
     for (let i = 0; i < this.l1.byteLength / ENTRY_BYTES; i++) {
       const table = this.tableAt(i);
-      if (table !== 0 && this.isTable(table)) {
+      if (table !== 0 && this.isTable(table) && !this.misleading.has(i)) {
         tables.push(table);
+      } else if (table !== 0) {
+        this.misleading.add(i);
       }
     }
     this.tables = tables.sort((a, b) => a - b);
@@ -333,7 +337,7 @@ export class QedTables {
   }
 
   private requireTable(l1Index: number, table: number): void {
-    if (!this.isTable(table)) {
+    if (!this.isTable(table) || this.misleading.has(l1Index)) {
       throw this.badTable(l1Index, table);
     }
   }

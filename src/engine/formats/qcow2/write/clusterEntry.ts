@@ -78,6 +78,9 @@ export class EntryCodec {
     if (host % clusterSize !== 0) {
       refuse(`Its host cluster offset 0x${host.toString(16)} is not aligned to a cluster.`);
     }
+    if (host + clusterSize > Number.MAX_SAFE_INTEGER) {
+      refuse(`Its host cluster offset 0x${host.toString(16)} lies past 2^53-1.`);
+    }
     if (placed && hasDataFile && host !== guestOffset) {
       refuse(`Its offset in the external data file, 0x${host.toString(16)}, differs from the guest offset, 0x${guestOffset.toString(16)}.`);
     }

@@ -252,6 +252,10 @@ export class GuestWriter {
   replace(guestOffset: number, old: ClusterEntry, entry: ClusterEntry, gives: boolean, punch: boolean): void {
     const { codec, tables, metadata, order } = this.parts;
     const found = this.find(guestOffset)!;
+    if (gives && (old.placed || old.compressed)) {
+      // Counted less, it would be taken for something else, or given back to the file system.
+      this.requireNoMetadata(old.host, old.compressed ? old.length : this.clusterSize);
+    }
     codec.write(found.slice, found.index, entry);
     tables.slices.touch(found.slice, found.index * metadata.l2EntryBytes, (found.index + 1) * metadata.l2EntryBytes);
     if (gives && old.compressed) {
@@ -266,7 +270,8 @@ export class GuestWriter {
     const { regions, metadata, storage } = this.parts;
     const kinds = metadata.hasDataFile ? 0 : regions.at(host, length);
     if (kinds !== 0) {
-      throw corruptImage(storage.name, regionTitle(kinds), host, `An L2 table entry gives guest data the same place.`);
+      const cluster = Math.floor(host / this.clusterSize) * this.clusterSize;
+      throw corruptImage(storage.name, regionTitle(kinds), cluster, 'An L2 table entry gives guest data the same place.');
     }
   }
 

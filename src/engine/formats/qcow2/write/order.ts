@@ -1,16 +1,24 @@
-import { corruptImage } from '../../../errors';
+import { corruptImage, type EngineError } from '../../../errors';
 import type { Storage } from '../../../io/storage';
 import type { HeaderFields } from './headerFields';
 import type { Refcounts } from './refcounts';
 import { REGION, regionTitle, type Regions } from './regions';
-import type { SliceCache } from './slices';
+import type { SliceWrite } from './slices';
 import { load, run, Turn, wait, type Steps } from './steps';
 import type { ActiveTables } from './tables';
+
+/** What is to be written, and where. */
+interface Place {
+  readonly hostOffset: number;
+  readonly bytes: Uint8Array;
+}
 
 interface Freed {
   readonly hostOffset: number;
   readonly length: number;
   readonly punch: boolean;
+  /** The `REGION` bit of a table that lay there; 0 for others. */
+  readonly region: number;
 }
 
 /**
@@ -37,6 +45,8 @@ export class MetadataOrder {
   private frees: Freed[] = [];
   /** Refcounts may lag behind: the header says so. */
   lazy = false;
+  /** Why nothing is written any more; null while all is well. */
+  stopped: EngineError | null = null;
   private running: Promise<void> | null = null;
   private next: Promise<void> | null = null;
 
@@ -61,13 +71,15 @@ export class MetadataOrder {
   /**
    * One reference to each cluster of a range goes, when the entry that held it is gone from the disk.
    * @param punch gives the clusters back to the file system, where nothing else uses them
+   * @param region the `REGION` bit of a table that lay there
    */
-  free(hostOffset: number, length: number, punch = false): void {
+  free(hostOffset: number, length: number, punch = false, region = 0): void {
     const last = this.frees.at(-1);
-    if (last?.punch === punch && last.hostOffset + last.length === hostOffset && hostOffset % this.clusterSize === 0) {
-      this.frees[this.frees.length - 1] = { hostOffset: last.hostOffset, length: last.length + length, punch };
+    const follows = last !== undefined && last.hostOffset + last.length === hostOffset && hostOffset % this.clusterSize === 0;
+    if (follows && last.punch === punch && last.region === region) {
+      this.frees[this.frees.length - 1] = { ...last, length: last.length + length };
     } else {
-      this.frees.push({ hostOffset, length, punch });
+      this.frees.push({ hostOffset, length, punch, region });
     }
   }
 
@@ -127,6 +139,9 @@ export class MetadataOrder {
   }
 
   private *commitOnce(skipRefcounts: boolean): Steps<void> {
+    if (this.stopped) {
+      throw this.stopped;
+    }
     const { refcounts, tables, storage } = this;
     const barrier = refcounts.barrier;
     refcounts.barrier = false;
@@ -137,8 +152,12 @@ export class MetadataOrder {
     const frees = this.frees;
     this.frees = [];
     try {
+      this.requireOwnPlace(REGION.refcountBlock, refcountWrites.map(placeOfSlice));
+      this.requireOwnPlace(REGION.refcountTable, tableWrites);
+      this.requireOwnPlace(REGION.activeL2, l2Writes.map(placeOfSlice));
+      this.requireOwnPlace(REGION.activeL1, l1Writes);
       yield* this.header.settle();
-      yield* this.writeSlices(refcountWrites, REGION.refcountBlock);
+      yield* this.writeSlices(refcountWrites);
       const exposes = barrier && l1Writes.length + l2Writes.length > 0;
       if (tableWrites.length > 0 || exposes) {
         yield* this.flushFiles();
@@ -151,7 +170,7 @@ export class MetadataOrder {
           yield storage.flush();
         }
       }
-      yield* this.writeSlices(l2Writes, REGION.activeL2);
+      yield* this.writeSlices(l2Writes);
       for (const { hostOffset, bytes } of l1Writes) {
         yield* wait(storage.write(bytes, hostOffset));
       }
@@ -177,24 +196,41 @@ export class MetadataOrder {
     yield this.storage.flush();
   }
 
-  private *writeSlices(writes: ReturnType<SliceCache['take']>, kind: number): Steps<void> {
-    for (const { slice, from, bytes } of writes) {
-      const hostOffset = slice.hostOffset + from;
+  /** Before anything is written: no table may be written where another structure lies too. @throws EngineError `image.corrupt` */
+  private requireOwnPlace(kind: number, writes: readonly Place[]): void {
+    for (const { hostOffset, bytes } of writes) {
       const other = this.regions.at(hostOffset, bytes.length) & ~kind;
       if (other !== 0) {
         throw corruptImage(this.storage.name, regionTitle(other), hostOffset, `It shares its place with the ${regionTitle(kind)}.`);
       }
-      yield* wait(this.storage.write(bytes, hostOffset));
+    }
+  }
+
+  private *writeSlices(writes: readonly SliceWrite[]): Steps<void> {
+    for (const { slice, from, bytes } of writes) {
+      yield* wait(this.storage.write(bytes, slice.hostOffset + from));
+    }
+  }
+
+  /** What was counted too seldom may have been taken for a table meanwhile. @throws EngineError `image.corrupt` */
+  private requireNoTable(cluster: number, region: number): void {
+    const kinds = this.regions.at(cluster * this.clusterSize, 1);
+    // A snapshot may have the L2 table as well.
+    if (kinds !== 0 && !(region === REGION.activeL2 && kinds === REGION.inactiveL2)) {
+      throw corruptImage(this.storage.name, regionTitle(kinds), cluster * this.clusterSize, 'What used its place before is given up.');
     }
   }
 
   private *applyFrees(frees: readonly Freed[]): Steps<void> {
     for (let i = 0; i < frees.length; i++) {
-      const { hostOffset, length, punch } = frees[i]!;
+      const { hostOffset, length, punch, region } = frees[i]!;
       const first = Math.floor(hostOffset / this.clusterSize);
       const end = Math.ceil((hostOffset + length) / this.clusterSize);
+      // Only now the disk does not lead to that table any more.
+      this.regions.remove(region, hostOffset, length);
       for (let cluster = first; cluster < end; cluster++) {
         try {
+          this.requireNoTable(cluster, region);
           if (punch && (yield* load(() => this.refcounts.get(cluster))) === 1) {
             this.refcounts.retire(cluster);
             yield* wait(this.storage.discard(cluster * this.clusterSize, this.clusterSize));
@@ -203,11 +239,15 @@ export class MetadataOrder {
             this.refcounts.change(cluster, 1, -1);
           });
         } catch (error) {
-          const rest = { hostOffset: cluster * this.clusterSize, length: (end - cluster) * this.clusterSize, punch };
+          const rest = { hostOffset: cluster * this.clusterSize, length: (end - cluster) * this.clusterSize, punch, region };
           this.frees = [rest, ...frees.slice(i + 1), ...this.frees];
           throw error;
         }
       }
     }
   }
+}
+
+function placeOfSlice({ slice, from, bytes }: SliceWrite): Place {
+  return { hostOffset: slice.hostOffset + from, bytes };
 }

@@ -7,12 +7,10 @@ import type { Storage } from '../../../io/storage';
 import { Qcow2ClusterMap } from '../clusterMap';
 import type { ClusterCipher } from '../crypto/clusterCipher';
 import { readQcow2Metadata, type Qcow2Metadata } from '../metadata';
-import { AUTOCLEAR, BITMAPS_EXTENSION, ENCRYPTION_EXTENSION, EXTENSION, FEATURE } from '../structures';
-import { readSnapshotTable } from '../snapshots';
-import { readBitmapDirectory } from '../bitmaps';
-import { Decoded } from '../../../layout/codec';
+import { AUTOCLEAR, FEATURE, LIMITS } from '../structures';
 import { BitmapKeeper } from '../manage/bitmapKeeper';
 import { Claims } from './claims';
+import { Corruption } from './corruption';
 import { EntryCodec } from './clusterEntry';
 import { CompressedWriter } from './compressedWriter';
 import { GuestData } from './guestData';
@@ -24,6 +22,7 @@ import { Refcounts } from './refcounts';
 import { REGION, Regions } from './regions';
 import { Resizer } from './resizer';
 import { load, run, wait, type Steps } from './steps';
+import { registerStructures, requireSeparateStructures } from './structureRegions';
 import { ActiveTables } from './tables';
 
 /** Told of what happens to an image that is open for writing: persistent bitmaps. */
@@ -64,6 +63,8 @@ const COMPRESSED_BYTES = 8 * 1024 * 1024;
 const KNOWN_AUTOCLEAR = AUTOCLEAR.bitmaps | AUTOCLEAR.rawExternalData;
 const COPIED_HIGH = 0x80000000;
 const KIND_HIGH = 0xc0000000;
+/** The largest cluster ends before 2^53; a place further on is the codec's to refuse. */
+const MAX_HOST = 2 ** 53 - 2 ** LIMITS.maxClusterBits;
 /** Not in the image: what lies below it supplies the bytes. */
 const NOT_HERE = -2;
 
@@ -90,13 +91,11 @@ export class Qcow2Node implements BlockNode {
   private readonly writer: GuestWriter;
   private readonly compressor: CompressedWriter;
   private readonly resizer: Resizer;
+  private readonly corruption: Corruption;
   private readonly claims = new Claims();
   private readonly inFlight = new Set<Promise<unknown>>();
   private current: Qcow2Metadata;
   private map: Qcow2ClusterMap;
-  /** Set when metadata contradicts itself: nothing is written any more. */
-  private corruption: EngineError | null = null;
-  private marking: Promise<void> | null = null;
   private prepared = false;
   private preparing: Promise<void> | null = null;
   private closed = false;
@@ -142,6 +141,7 @@ export class Qcow2Node implements BlockNode {
       regions: this.regions,
       clusterSize,
     });
+    this.corruption = new Corruption(storage, this.header, this.order);
     this.tables.attach(this.order);
     this.codec = new EntryCodec(metadata);
     this.map = new Qcow2ClusterMap(metadata, this.tables, metadata.size);
@@ -164,7 +164,9 @@ export class Qcow2Node implements BlockNode {
       this.current = { ...this.current, size };
       this.map = new Qcow2ClusterMap(metadata, this.tables, size);
     });
-    this.registerStructures(metadata);
+    if (!this.readOnly) {
+      registerStructures(this.regions, metadata);
+    }
   }
 
   /**
@@ -231,7 +233,7 @@ export class Qcow2Node implements BlockNode {
     if (host === NOT_HERE && backing !== null && guestOffset + target.length <= backing.size) {
       return this.tracked(backing.read(guestOffset, target));
     }
-    return this.tracked(run(this.data.read(this.map, guestOffset, target)));
+    return this.tracked(this.guarded(() => run(this.data.read(this.map, guestOffset, target))));
   }
 
   /** False where the bytes have to be fetched first. */
@@ -333,12 +335,7 @@ export class Qcow2Node implements BlockNode {
     if (this.readOnly) {
       return;
     }
-    try {
-      await this.tracked(this.order.commit());
-    } catch (error) {
-      await this.noteCorruption(error);
-      throw error;
-    }
+    await this.tracked(this.corruption.guard(() => this.order.commit()));
   }
 
   blockStatus(guestOffset: number, length: number): Awaitable<NodeStatus> {
@@ -346,13 +343,15 @@ export class Qcow2Node implements BlockNode {
     if (length === 0) {
       throw invalidRequest('The status of no bytes was asked for.');
     }
-    return loading(() => {
-      const { class: kind, length: reached, hostOffset, problem } = this.map.blockStatus(guestOffset, length);
-      if (kind === 'unknown') {
-        throw corruptImage(this.storage.name, problem?.structure ?? 'L2 table', problem?.hostOffset ?? 0, problem?.message ?? '');
-      }
-      return { class: kind, length: reached, hostOffset: kind === 'data' ? hostOffset : null };
-    });
+    return this.guarded(() => loading(() => this.statusOf(guestOffset, length)));
+  }
+
+  private statusOf(guestOffset: number, length: number): NodeStatus {
+    const { class: kind, length: reached, hostOffset, problem } = this.map.blockStatus(guestOffset, length);
+    if (kind === 'unknown') {
+      throw corruptImage(this.storage.name, problem?.structure ?? 'L2 table', problem?.hostOffset ?? 0, problem?.message ?? '');
+    }
+    return { class: kind, length: reached, hostOffset: kind === 'data' ? hostOffset : null };
   }
 
   async resize(size: number, preallocation: Preallocation = 'off'): Promise<void> {
@@ -382,7 +381,7 @@ export class Qcow2Node implements BlockNode {
     this.closed = true;
     await Promise.allSettled(this.inFlight);
     try {
-      if (!this.readOnly && !this.corruption) {
+      if (!this.readOnly && !this.corruption.found) {
         await this.hooks.beforeClose?.(this);
         await run(this.settle());
       }
@@ -407,11 +406,13 @@ export class Qcow2Node implements BlockNode {
     const metadata = readQcow2Metadata(this.storage);
     this.current = metadata;
     this.header.reload(metadata);
+    this.regions.clear();
+    this.regions.add(REGION.header, 0);
     this.refcounts.reload({ hostOffset: metadata.refcountTableOffset, length: metadata.refcountTableClusters * this.clusterSize });
     this.tables.reload(metadata);
     this.map = new Qcow2ClusterMap(metadata, this.tables, metadata.size);
     this.data.generation++;
-    this.registerStructures(metadata);
+    registerStructures(this.regions, metadata);
     this.prepared = false;
   }
 
@@ -450,62 +451,21 @@ export class Qcow2Node implements BlockNode {
     if (!plain || (low & 1) !== 0 || host === 0 || host % clusterSize !== 0 || (this.dataFile && host !== guestOffset - within)) {
       return -1;
     }
+    if (host >= MAX_HOST) {
+      return -1;
+    }
     return host + within;
   }
 
   private changing(steps: () => Steps<void>, options?: WriteOptions): Awaitable<void> {
     this.requireWritable();
-    let done: Awaitable<void>;
-    try {
-      done = run(steps());
-    } catch (error) {
-      if (error instanceof EngineError && error.code === 'image.corrupt') {
-        return this.tracked(
-          this.noteCorruption(error).then(() => {
-            throw error;
-          }),
-        );
-      }
-      throw error;
-    }
-    if (options?.fua) {
-      return this.tracked(Promise.resolve(done).then(() => this.flush()));
-    }
-    if (isPromise(done)) {
-      return this.tracked(
-        done.catch(async (error: unknown) => {
-          await this.noteCorruption(error);
-          throw error;
-        }),
-      );
-    }
+    const done = this.corruption.guard(() => run(steps()));
+    return this.tracked(options?.fua ? Promise.resolve(done).then(() => this.flush()) : done);
   }
 
-  /** A contradiction in the tables ends all writing, now and by others: the image is marked. */
-  private noteCorruption(error: unknown): Promise<void> {
-    if (!(error instanceof EngineError && error.code === 'image.corrupt') || this.readOnly) {
-      return Promise.resolve();
-    }
-    this.corruption ??= error;
-    this.marking ??= this.markCorrupt();
-    return this.marking;
-  }
-
-  private async markCorrupt(): Promise<void> {
-    if (this.metadata.version < 3) {
-      return;
-    }
-    try {
-      await run(this.header.update({ incompatible_features: this.header.bigint('incompatible_features') | FEATURE.corrupt }));
-      await this.storage.flush();
-    } catch (error) {
-      // The request fails with what is wrong with the image; that it could not be marked too is said by the next.
-      this.marking = null;
-      this.corruption =
-        error instanceof EngineError
-          ? new EngineError('image.corrupt', `${this.corruption?.message ?? ''} ${error.message}`)
-          : this.corruption;
-    }
+  /** A writer's contradictions are noted also where a read meets them. */
+  private guarded<T>(work: () => Awaitable<T>): Awaitable<T> {
+    return this.readOnly ? work() : this.corruption.guard(work);
   }
 
   /** Before the first change: hooks, and the mark of an image whose refcounts lag behind. */
@@ -528,6 +488,9 @@ export class Qcow2Node implements BlockNode {
   }
 
   private *prepareOnce(): Steps<void> {
+    this.refcounts.requireConsistent();
+    this.tables.requireConsistent();
+    requireSeparateStructures(this.regions, this.metadata);
     yield* wait(this.hooks.beforeFirstChange?.(this));
     if (this.metadata.lazyRefcounts) {
       yield* this.header.update({ incompatible_features: this.header.bigint('incompatible_features') | FEATURE.dirty });
@@ -535,32 +498,6 @@ export class Qcow2Node implements BlockNode {
       this.order.lazy = true;
     }
     this.prepared = true;
-  }
-
-  private registerStructures(metadata: Qcow2Metadata): void {
-    const { snapshots, length } = readSnapshotTable(metadata);
-    if (length > 0) {
-      this.regions.add(REGION.snapshotTable, metadata.snapshotsOffset, length);
-    }
-    for (const { l1TableOffset, l1Size } of snapshots) {
-      if (l1Size > 0) {
-        this.regions.add(REGION.inactiveL1, l1TableOffset, l1Size * 8);
-      }
-    }
-    const extensionOf = (type: number) => metadata.extensions.findLast((extension) => extension.type === type);
-    const bitmaps = extensionOf(EXTENSION.bitmaps);
-    if (bitmaps && (metadata.autoclearFeatures & AUTOCLEAR.bitmaps) !== 0n) {
-      const fields = new Decoded(BITMAPS_EXTENSION, bitmaps.data);
-      this.regions.add(REGION.other, fields.number('bitmap_directory_offset'), fields.number('bitmap_directory_size'));
-      for (const { tableOffset, tableEntries } of readBitmapDirectory(metadata).bitmaps) {
-        this.regions.add(REGION.other, tableOffset, tableEntries * 8);
-      }
-    }
-    const encryption = extensionOf(EXTENSION.encryption);
-    if (encryption && metadata.cryptMethod === 2) {
-      const fields = new Decoded(ENCRYPTION_EXTENSION, encryption.data);
-      this.regions.add(REGION.other, fields.number('offset'), fields.number('length'));
-    }
   }
 
   private tracked<T>(result: Awaitable<T>): Awaitable<T> {
@@ -587,9 +524,7 @@ export class Qcow2Node implements BlockNode {
     if (this.readOnly || this.data.cipher?.writable === false) {
       throw readOnlyImage(this.filename);
     }
-    if (this.corruption) {
-      throw this.corruption;
-    }
+    this.corruption.requireNone();
   }
 }
 

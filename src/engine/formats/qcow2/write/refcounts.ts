@@ -47,6 +47,8 @@ export class Refcounts {
   private table: DataView;
   private tableOffset: number;
   private dirtyEntries = new Set<number>();
+  /** Two entries of the table lead to one block: no refcount can be believed. */
+  private contradiction: EngineError | null = null;
   /** Below this cluster none is free. */
   private freeIndex = 0;
   private readonly events: RefcountEvents;
@@ -71,12 +73,29 @@ export class Refcounts {
     this.slices = new SliceCache(storage, clusterSize, cacheBytes);
     this.tableOffset = refcountTableOffset;
     this.table = new DataView(readPadded(storage, refcountTableOffset, refcountTableClusters * clusterSize).buffer);
-    regions.add(REGION.refcountTable, refcountTableOffset, this.table.byteLength);
+    this.register();
+  }
+
+  private register(): void {
+    this.contradiction = null;
+    this.regions.add(REGION.refcountTable, this.tableOffset, this.table.byteLength);
     for (let block = 0; block < this.tableEntries; block++) {
       const offset = this.blockOffset(block);
-      if (offset !== 0 && offset % clusterSize === 0) {
-        regions.add(REGION.refcountBlock, offset);
+      if (offset === 0 || offset % this.clusterSize !== 0) {
+        continue;
       }
+      if ((this.regions.at(offset, this.clusterSize) & REGION.refcountBlock) !== 0) {
+        const place = this.tableOffset + block * ENTRY_BYTES;
+        this.contradiction ??= this.corrupt('refcount table entry', place, 'Another entry leads to the same refcount block.');
+      }
+      this.regions.add(REGION.refcountBlock, offset);
+    }
+  }
+
+  /** @throws EngineError `image.corrupt` */
+  requireConsistent(): void {
+    if (this.contradiction) {
+      throw this.contradiction;
     }
   }
 
@@ -106,8 +125,8 @@ export class Refcounts {
   change(first: number, count: number, delta: number): void {
     for (let cluster = first; cluster < first + count; cluster++) {
       const next = this.get(cluster) + delta;
-      if (next < 0 || (delta > 0 && this.missingBlock(cluster, 1) >= 0)) {
-        throw this.corrupt('refcount block', cluster * this.clusterSize, `Cluster ${cluster} is given up more often than it is counted.`);
+      if (next < 0) {
+        throw this.corrupt('refcount block', this.placeOf(cluster), `Cluster ${cluster} is given up more often than it is counted.`);
       }
       if (next > this.max) {
         throw new EngineError(
@@ -131,6 +150,14 @@ export class Refcounts {
         this.events.onFree(cluster);
       }
     }
+  }
+
+  /** Where a refcount lies in the file: its first byte, or the table's entry where there is no block for it. */
+  private placeOf(cluster: number): number {
+    const block = Math.floor(cluster / this.blockEntries);
+    const offset = block < this.tableEntries ? this.blockOffset(block) : 0;
+    const within = Math.floor(((cluster - block * this.blockEntries) * this.bits) / 8);
+    return offset === 0 ? this.tableOffset + block * ENTRY_BYTES : offset + within;
   }
 
   /**
@@ -217,6 +244,7 @@ export class Refcounts {
   }
 
   private *allocateLocked(count: number): Steps<number> {
+    this.requireConsistent();
     for (;;) {
       const first = yield* load(() => this.findFree(count));
       const missing = this.missingBlock(first, count);
@@ -330,6 +358,10 @@ export class Refcounts {
       throw this.full();
     }
     const place = start * clusterSize;
+    const kinds = this.regions.at(place, (tableClusters + blocks) * clusterSize);
+    if (kinds !== 0) {
+      throw this.corrupt(regionTitle(kinds), place, 'Its clusters are counted as free.');
+    }
     const grown = new DataView(new ArrayBuffer(tableClusters * clusterSize));
     const firstBlock = Math.floor(start / blockEntries);
     const blocksOffset = place + tableClusters * clusterSize;
@@ -380,35 +412,20 @@ export class Refcounts {
     }
   }
 
-  /** Everything in memory is forgotten: someone else has rewritten the refcounts. */
+  /** Everything in memory is forgotten: someone else has rewritten the refcounts. `regions` was cleared before. */
   reload(place: { readonly hostOffset: number; readonly length: number }): void {
-    this.regions.remove(REGION.refcountTable, this.tableOffset, this.table.byteLength);
-    for (let block = 0; block < this.tableEntries; block++) {
-      const offset = this.blockOffset(block);
-      if (offset !== 0) {
-        this.regions.remove(REGION.refcountBlock, offset);
-      }
-    }
     this.slices.clear();
     this.tableOffset = place.hostOffset;
     this.table = new DataView(readPadded(this.storage, place.hostOffset, place.length).buffer);
     this.freeIndex = 0;
-    this.regions.add(REGION.refcountTable, this.tableOffset, this.table.byteLength);
-    for (let block = 0; block < this.tableEntries; block++) {
-      const offset = this.blockOffset(block);
-      if (offset !== 0) {
-        this.regions.add(REGION.refcountBlock, offset);
-      }
-    }
+    this.register();
   }
 
   private sliceOf(block: number, offset: number, cluster: number): Slice {
-    if (offset % this.clusterSize !== 0) {
-      throw this.corrupt(
-        'refcount table entry',
-        this.tableOffset + block * ENTRY_BYTES,
-        `The refcount block offset 0x${offset.toString(16)} is not aligned.`,
-      );
+    if (offset % this.clusterSize !== 0 || offset + this.clusterSize > Number.MAX_SAFE_INTEGER) {
+      const what = offset % this.clusterSize !== 0 ? 'is not aligned to a cluster' : 'lies past 2^53-1';
+      const place = this.tableOffset + block * ENTRY_BYTES;
+      throw this.corrupt('refcount table entry', place, `The refcount block offset 0x${offset.toString(16)} ${what}.`);
     }
     const byte = Math.floor(((cluster - block * this.blockEntries) * this.bits) / 8);
     const { pieceBytes } = this.slices;

@@ -7,8 +7,11 @@ export const REGION = {
   refcountBlock: 16,
   snapshotTable: 32,
   inactiveL1: 64,
-  /** Bitmap directory, bitmap tables and their bits, encryption header. */
-  other: 128,
+  inactiveL2: 128,
+  bitmapDirectory: 256,
+  /** Bitmap tables and their bits. */
+  bitmap: 512,
+  encryptionHeader: 1024,
 } as const;
 
 const TITLES: Readonly<Record<number, string>> = {
@@ -19,8 +22,14 @@ const TITLES: Readonly<Record<number, string>> = {
   [REGION.refcountBlock]: 'refcount block',
   [REGION.snapshotTable]: 'snapshot table',
   [REGION.inactiveL1]: 'inactive L1 table',
-  [REGION.other]: 'bitmap or encryption header',
+  [REGION.inactiveL2]: 'inactive L2 table',
+  [REGION.bitmapDirectory]: 'bitmap directory',
+  [REGION.bitmap]: 'bitmap',
+  [REGION.encryptionHeader]: 'encryption header',
 };
+
+/** Snapshots share L2 tables with one another and with the guest's disk. */
+const SHARED = REGION.activeL2 | REGION.inactiveL2;
 
 export function regionTitle(kinds: number): string {
   return TITLES[kinds & -kinds] ?? 'metadata';
@@ -28,11 +37,11 @@ export function regionTitle(kinds: number): string {
 
 const EMPTY = -1;
 
-/** Which clusters hold metadata: a hash table of host clusters, nine bytes for each (a terabyte has some thousands of them). */
+/** Which clusters hold metadata: a hash table of host clusters, ten bytes for each (a terabyte has some thousands of them). */
 export class Regions {
   private readonly clusterSize: number;
   private keys = new Float64Array(1024).fill(EMPTY);
-  private kinds = new Uint8Array(1024);
+  private kinds = new Uint16Array(1024);
   private used = 0;
 
   constructor(clusterSize: number) {
@@ -51,9 +60,28 @@ export class Regions {
     });
   }
 
+  clear(): void {
+    this.keys = new Float64Array(1024).fill(EMPTY);
+    this.kinds = new Uint16Array(1024);
+    this.used = 0;
+  }
+
+  /** The first cluster that two structures claim which cannot share it; null when each has its own. */
+  overlap(): { readonly hostOffset: number; readonly kinds: number } | null {
+    let first: { readonly hostOffset: number; readonly kinds: number } | null = null;
+    for (let slot = 0; slot < this.kinds.length; slot++) {
+      const kinds = this.kinds[slot]!;
+      const hostOffset = this.keys[slot]! * this.clusterSize;
+      if ((kinds & (kinds - 1)) !== 0 && (kinds & ~SHARED) !== 0 && (first === null || hostOffset < first.hostOffset)) {
+        first = { hostOffset, kinds };
+      }
+    }
+    return first;
+  }
+
   /** `REGION` bits of the clusters that a range touches. */
   at(hostOffset: number, length: number): number {
-    const end = Math.ceil((hostOffset + length) / this.clusterSize);
+    const end = this.endOf(hostOffset, length);
     let found = 0;
     for (let cluster = Math.floor(hostOffset / this.clusterSize); cluster < end; cluster++) {
       const slot = this.find(cluster);
@@ -65,7 +93,7 @@ export class Regions {
   }
 
   private each(hostOffset: number, length: number, change: (slot: number) => void): void {
-    const end = Math.ceil((hostOffset + length) / this.clusterSize);
+    const end = this.endOf(hostOffset, length);
     for (let cluster = Math.floor(hostOffset / this.clusterSize); cluster < end; cluster++) {
       let slot = this.find(cluster);
       if (this.keys[slot] !== cluster) {
@@ -78,6 +106,12 @@ export class Regions {
       }
       change(slot);
     }
+  }
+
+  /** Past the range's last cluster; no file reaches past 2^53-1, and from there on clusters cannot be counted one by one. */
+  private endOf(hostOffset: number, length: number): number {
+    const end = hostOffset + length;
+    return end <= Number.MAX_SAFE_INTEGER ? Math.ceil(end / this.clusterSize) : 0;
   }
 
   /** The cluster's slot, or the empty one where it would go. */
@@ -99,7 +133,7 @@ export class Regions {
       size *= 2;
     }
     this.keys = new Float64Array(size).fill(EMPTY);
-    this.kinds = new Uint8Array(size);
+    this.kinds = new Uint16Array(size);
     this.used = 0;
     for (let i = 0; i < keys.length; i++) {
       if (kinds[i] !== 0) {

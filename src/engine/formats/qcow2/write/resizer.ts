@@ -73,6 +73,7 @@ export class Resizer {
     }
     const entry = yield* load(() => this.writer.entryAt(before));
     if (entry.placed && entry.copied) {
+      this.writer.requireNoMetadata(entry.host, clusterSize);
       yield* data.zeroHost(entry.host + (before % clusterSize), before, end - before, false);
     } else if (entry.placed || entry.compressed) {
       // A snapshot has it too, or it cannot be written in place: the guest gets a cluster of its own before it sees more of it.

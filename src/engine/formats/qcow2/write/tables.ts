@@ -1,4 +1,4 @@
-import { corruptImage } from '../../../errors';
+import { corruptImage, type EngineError } from '../../../errors';
 import type { Storage } from '../../../io/storage';
 import { readPadded } from '../../../io/source';
 import type { Qcow2Metadata } from '../metadata';
@@ -33,6 +33,8 @@ export class ActiveTables implements GuestTables {
   private l1: DataView;
   private l1Offset: number;
   private dirtyEntries = new Set<number>();
+  /** Two entries lead to one table: what is changed for one is changed for the other. */
+  private contradiction: EngineError | null = null;
   private order: Pick<MetadataOrder, 'free'> | null = null;
 
   constructor(storage: Storage, metadata: Qcow2Metadata, regions: Regions, refcounts: Refcounts, cacheBytes: number) {
@@ -124,8 +126,7 @@ export class ActiveTables implements GuestTables {
     this.setEntry(l1Index, hostOffset, true);
     this.regions.add(REGION.activeL2, hostOffset);
     if (old !== 0) {
-      this.regions.remove(REGION.activeL2, old);
-      this.order?.free(old, clusterSize);
+      this.order?.free(old, clusterSize, false, REGION.activeL2);
     }
   }
 
@@ -133,10 +134,10 @@ export class ActiveTables implements GuestTables {
   drop(l1Index: number): void {
     const old = this.tableOffset(l1Index);
     if (old !== 0) {
+      this.requireAligned(l1Index, old);
       this.setEntry(l1Index, 0, false);
       this.slices.forget(old, this.clusterSize);
-      this.regions.remove(REGION.activeL2, old);
-      this.order?.free(old, this.clusterSize);
+      this.order?.free(old, this.clusterSize, false, REGION.activeL2);
     }
   }
 
@@ -147,6 +148,13 @@ export class ActiveTables implements GuestTables {
       this.l1.setUint32(l1Index * ENTRY_BYTES, this.l1.getUint32(l1Index * ENTRY_BYTES) | COPIED_HIGH);
     }
     this.dirtyEntries.add(l1Index);
+  }
+
+  /** @throws EngineError `image.corrupt` */
+  requireConsistent(): void {
+    if (this.contradiction) {
+      throw this.contradiction;
+    }
   }
 
   takeEntries(): readonly L1Write[] {
@@ -191,6 +199,10 @@ export class ActiveTables implements GuestTables {
       const what = `The L2 table offset 0x${tableOffset.toString(16)} is not aligned to a cluster.`;
       throw corruptImage(this.storage.name, 'L1 table entry', this.l1EntryOffset(l1Index), what);
     }
+    if (tableOffset + this.clusterSize > Number.MAX_SAFE_INTEGER) {
+      const what = `The L2 table offset 0x${tableOffset.toString(16)} lies past 2^53-1.`;
+      throw corruptImage(this.storage.name, 'L1 table entry', this.l1EntryOffset(l1Index), what);
+    }
   }
 
   private register(present: boolean): void {
@@ -205,11 +217,17 @@ export class ActiveTables implements GuestTables {
     if (l1.byteLength > 0) {
       change(REGION.activeL1, this.l1Offset, l1.byteLength);
     }
+    this.contradiction = null;
     for (let index = 0; index < this.l1Size; index++) {
       const table = this.tableOffset(index);
-      if (table !== 0 && table % this.clusterSize === 0) {
-        change(REGION.activeL2, table, this.clusterSize);
+      if (table === 0 || table % this.clusterSize !== 0) {
+        continue;
       }
+      if (present && (regions.at(table, this.clusterSize) & REGION.activeL2) !== 0) {
+        const what = 'Another entry leads to the same L2 table.';
+        this.contradiction ??= corruptImage(this.storage.name, 'L1 table entry', this.l1EntryOffset(index), what);
+      }
+      change(REGION.activeL2, table, this.clusterSize);
     }
   }
 }
