@@ -27,10 +27,12 @@ import { remoteGate } from './gate';
 import { ImageExports } from './imageExports';
 import { imageHandlers } from './imageHandlers';
 import { ImageUses } from './imageUses';
+import { ImageJobs, jobListeners } from './jobHandlers';
 import { manage } from './manageHandlers';
 import type { OpenImage } from './openImage';
 import { Passphrases } from './passphrases';
 import { Session } from './session';
+import { SharedGraph } from './sharedGraph';
 import { toResponseError } from './wire';
 
 /** Progress goes out this often at most, in milliseconds; a bar needs no more. */
@@ -49,9 +51,13 @@ export class EngineService {
   constructor(connection: MessageConnection) {
     this.connection = connection;
     this.gate = remoteGate(connection);
-    this.exports = new ImageExports(this.gate, this.uses, this.passphrases, (exports) =>
+    const graph = new SharedGraph(this.gate);
+    const { gate, uses, passphrases } = this;
+    this.exports = new ImageExports(gate, uses, passphrases, graph, (exports) =>
       this.tell(connection.sendNotification(exportsChanged, { exports })),
     );
+    const jobs = new ImageJobs({ gate, uses, passphrases, graph, ...jobListeners(connection, (sent) => this.tell(sent)) });
+    jobs.answer(connection, answer);
     connection.onNotification(givePassphrase, ({ file, passphrase }) => this.passphrases.give(file, passphrase));
     connection.onRequest(openSession, ({ path, format }, token) => answer(token, (signal) => this.open(path, format, signal)));
     connection.onRequest(closeSession, ({ session }, token) => answer(token, () => this.close(session)));

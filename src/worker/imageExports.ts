@@ -1,4 +1,4 @@
-import { BlockGraph, type OpenedImage } from '../engine/block/graph/blockGraph';
+import type { BlockGraph, OpenedImage } from '../engine/block/graph/blockGraph';
 import { invalidRequest } from '../engine/errors';
 import { NbdServer } from '../engine/exports/nbdServer';
 import { readServerCredentials } from '../engine/exports/serverCredentials';
@@ -8,6 +8,7 @@ import type { ExportAddress, ExportInfo, ExportParams } from '../protocol/export
 import type { ImageUses } from './imageUses';
 import { pathsOf, requireLocks } from './manageHandlers';
 import type { Passphrases } from './passphrases';
+import type { SharedGraph } from './sharedGraph';
 
 /** What went through is told this often while somebody is connected, in milliseconds. */
 const TRAFFIC_MS = 1_000;
@@ -27,15 +28,21 @@ export class ImageExports {
   private readonly passphrases: Passphrases;
   private readonly onChange: (exports: readonly ExportInfo[]) => void;
   private readonly running = new Map<number, RunningExport>();
-  /** Exports that share an image below them read it once. */
-  private graph: BlockGraph | null = null;
+  private readonly graph: SharedGraph;
   private timer: NodeJS.Timeout | null = null;
   private nextId = 1;
 
-  constructor(gate: OpeningGate, uses: ImageUses, passphrases: Passphrases, onChange: (exports: readonly ExportInfo[]) => void) {
+  constructor(
+    gate: OpeningGate,
+    uses: ImageUses,
+    passphrases: Passphrases,
+    graph: SharedGraph,
+    onChange: (exports: readonly ExportInfo[]) => void,
+  ) {
     this.gate = gate;
     this.uses = uses;
     this.passphrases = passphrases;
+    this.graph = graph;
     this.onChange = onChange;
   }
 
@@ -49,21 +56,22 @@ export class ImageExports {
     const release = this.uses.claim(
       paths.map((file, depth) => ({ path: file, writes: writable && depth === 0 })),
       'an NBD export',
+      true,
     );
+    const graph = this.graph.acquire(params.cacheBytes);
     try {
-      return await this.serve(params, release, signal);
+      return await this.serve(params, graph, release, signal);
     } catch (error) {
+      this.graph.release();
       release();
       throw error;
     }
   }
 
-  private async serve(params: ExportParams, release: () => void, signal: AbortSignal): Promise<ExportInfo> {
-    const { path, format, name, writable, address, allowRemote, tls, cacheBytes } = params;
+  private async serve(params: ExportParams, graph: BlockGraph, release: () => void, signal: AbortSignal): Promise<ExportInfo> {
+    const { path, format, name, writable, address, allowRemote, tls } = params;
     const credentials = tls && readServerCredentials(tls.folder);
-    // The cache's size is the one of the first export; it holds until nothing is served any more.
-    this.graph ??= new BlockGraph({ gate: this.gate, cacheBytes });
-    const image = await this.graph.open(path, {
+    const image = await graph.open(path, {
       format,
       readOnly: !writable,
       user: 'an NBD export',
@@ -109,9 +117,7 @@ export class ImageExports {
         await one.image.close();
       } finally {
         one.release();
-        if (this.running.size === 0) {
-          this.graph = null;
-        }
+        this.graph.release();
         this.tell();
       }
     }

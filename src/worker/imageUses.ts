@@ -5,6 +5,7 @@ import { FileSource } from '../engine/io/file';
 interface Use {
   readonly user: string;
   readonly writes: boolean;
+  readonly inGraph: boolean;
 }
 
 export interface Claim {
@@ -21,16 +22,17 @@ export class ImageUses {
 
   /**
    * Takes files into use; one that is not there is nobody's.
+   * @param inGraph they are used through the worker's graph, which decides what its users may do beside each other
    * @returns gives them up again
    * @throws EngineError `file.locked` when a file that is to be written is in use, or one that is to be read is being written
    */
-  claim(claims: readonly Claim[], user: string): () => void {
+  claim(claims: readonly Claim[], user: string, inGraph = false): () => void {
     const taken = claims.flatMap(({ path, writes }) => {
       const file = identityOf(path);
-      return file === null ? [] : [{ path, file, use: { user, writes } }];
+      return file === null ? [] : [{ path, file, use: { user, writes, inGraph } }];
     });
     for (const { path, file, use } of taken) {
-      const other = this.uses.get(file)?.find(({ writes }) => writes || use.writes);
+      const other = this.uses.get(file)?.find((one) => (one.writes || use.writes) && !(one.inGraph && inGraph));
       if (other) {
         throw new EngineError('file.locked', `'${path}' is in use by ${other.user} of this window. End that first.`, { file: path });
       }

@@ -22,7 +22,7 @@ export interface ManagedJob {
 }
 
 export interface JobManagerOptions {
-  /** The images in use; asked for when a job begins. */
+  /** The images in use; asked for once for each job or preview. */
   readonly graph: () => BlockGraph;
   readonly gate: OpeningGate;
   readonly currentFolder?: string | undefined;
@@ -58,6 +58,12 @@ export class JobManager {
 
   get jobs(): readonly JobDescription[] {
     return [...this.entries.values()].map(describe);
+  }
+
+  /** One job; null when it is forgotten already. */
+  describe(id: string): JobDescription | null {
+    const entry = this.entries.get(id);
+    return entry ? describe(entry) : null;
   }
 
   /** Whether some job copies now, so that its progress is news. */
