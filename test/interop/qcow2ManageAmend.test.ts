@@ -71,6 +71,7 @@ describe('amended images', () => {
           { data_file_raw: false },
         ]);
         const what = `CHAINSCOPE_SEED=${seed} ${image.describe}\n${words(options)}`;
+        const found = await specific(ours);
         const failure = await amend(ours, options);
         // Widening refcounts of one bit, qemu-img 7.2 may go round for ever.
         const { code, stderr } = await runTool('timeout', ['3', 'qemu-img', 'amend', '-f', 'qcow2', '-o', words(options), theirs], {
@@ -81,7 +82,18 @@ describe('amended images', () => {
           expect(await qemuImg(['check', ours], { cwd: folder.path }), what).toMatchObject({ signal: null });
           continue;
         }
+        if (code === 0 && failure.includes('existing compressed clusters')) {
+          // QEMU asks the disk only: a snapshot's clusters it makes unreadable.
+          expect(image.describe, what).toContain('qemu-img snapshot');
+          break;
+        }
         expect(failure === '', `${what}\n${failure}\n${stderr}`).toBe(code === 0);
+        if (code !== 0) {
+          // QEMU may have done a part of what it was asked for before it refused.
+          expect(await specific(ours), what).toEqual(found);
+          copyFileSync(ours, theirs);
+          continue;
+        }
         const check = await qemuImg(['check', ours], { cwd: folder.path });
         const theirCheck = await qemuImg(['check', theirs], { cwd: folder.path });
         // Leaks that were there before stay there.

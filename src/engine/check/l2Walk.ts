@@ -1,7 +1,7 @@
 import { EngineError } from '../errors';
 import type { CheckPace } from './checkPace';
 import { L2TableSet } from './l2Tables';
-import type { CheckedImage } from './opening';
+import { MAX_FILE_LENGTH, type CheckedImage } from './opening';
 import { readInto } from './padded';
 import { BUFFER_BYTES } from './scanLoops';
 
@@ -113,6 +113,10 @@ export class L2Walk {
 
   private readL1(visitor: L2Visitor, view: L1View, first: number, count: number): boolean {
     const offset = view.hostOffset + first * 8;
+    if (Math.max(offset, offset + count * 8 - 1) >= Number(MAX_FILE_LENGTH)) {
+      visitor.unreadable('L1 table', offset, count * 8, view);
+      return false;
+    }
     try {
       readInto(this.image.metadata.source, this.piece.subarray(0, count * 8), offset);
       return true;

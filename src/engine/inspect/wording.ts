@@ -11,7 +11,14 @@ export function humanSize(bytes: number): string {
     value /= 1024;
     unit += 1;
   }
-  return `${Number(value.toPrecision(3))} ${UNITS[unit] ?? 'B'}`;
+  return `${threeDigits(value)} ${UNITS[unit] ?? 'B'}`;
+}
+
+/** As C's `%.3g` rounds: what lies in the middle goes to the even digit, 4.125 to 4.12. */
+function threeDigits(value: number): number {
+  const scale = 10 ** Math.max(0, 2 - Math.floor(Math.log10(Math.max(value, 0.1))));
+  const below = Math.floor(value * scale);
+  return value * scale - below === 0.5 && below % 2 === 0 ? below / scale : Number(value.toPrecision(3));
 }
 
 /** The same with the exact count behind it: `1 GiB (1073741824 bytes)`. */

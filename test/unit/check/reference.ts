@@ -88,7 +88,7 @@ class Reference {
     for (const { l1, entries } of snapshots) {
       if (l1 % this.clusterSize !== 0n || entries > 4 * 1024 * 1024) {
         this.corruptions++;
-      } else if (l1 >= 1n << 62n) {
+      } else if (entries > 0 && l1 + BigInt(entries * 8) > (1n << 63n) - (1n << 30n)) {
         return 'refused';
       } else {
         this.table(l1, entries, false);

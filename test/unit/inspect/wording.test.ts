@@ -6,7 +6,7 @@ import { shellWord } from '../../../src/engine/inspect/commands';
 describe('wording', () => {
   it('writes sizes as qemu-img does', () => {
     // Seen with qemu-img info 7.2 for files of these lengths.
-    expect([0, 512, 999, 1000, 1024, 1536, 1047527424, 2 ** 30, 2 ** 40, 1300000].map(humanSize)).toEqual([
+    expect([0, 512, 999, 1000, 1024, 1536, 1047527424, 2 ** 30, 2 ** 40, 1300000, 4325376, 4.375 * 2 ** 20].map(humanSize)).toEqual([
       '0 B',
       '512 B',
       '999 B',
@@ -17,6 +17,8 @@ describe('wording', () => {
       '1 GiB',
       '1 TiB',
       '1.24 MiB',
+      '4.12 MiB',
+      '4.38 MiB',
     ]);
     expect(exactSize(65536)).toBe('64 KiB (65536 bytes)');
     expect(exactSize(12)).toBe('12 bytes');

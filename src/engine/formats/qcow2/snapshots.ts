@@ -30,7 +30,7 @@ export interface Qcow2Snapshot {
 
 export interface SnapshotTable {
   readonly snapshots: readonly Qcow2Snapshot[];
-  /** Bytes of the table that were understood. */
+  /** Bytes of the table that were understood; with the start of an entry in which the file ends. */
   readonly length: number;
   readonly problems: readonly Problem[];
 }
@@ -51,6 +51,7 @@ export function readSnapshotTable(metadata: Qcow2Metadata): SnapshotTable {
     const fields = new Decoded(SNAPSHOT_ENTRY, readAvailable(source, offset, SNAPSHOT_ENTRY.length));
     if (fields.bytes.length < SNAPSHOT_ENTRY.length) {
       report(offset, `The file ends inside entry ${index} of ${metadata.nbSnapshots}.`);
+      offset += fields.bytes.length;
       break;
     }
     const extraDataSize = fields.number('extra_data_size');

@@ -54,7 +54,10 @@ export async function downgrade(image: QuietImage, options: PaceOptions = {}): P
   if (metadata.hasDataFile) {
     throw invalidRequest('Cannot downgrade an image with a data file');
   }
-  const features = metadata.incompatibleFeatures & ~FEATURE.dirty;
+  if ((metadata.incompatibleFeatures & FEATURE.compressionType) !== 0n && (await hasCompressedClusters(image, options))) {
+    throw invalidRequest('Cannot downgrade an image with zstd compression type and existing compressed clusters');
+  }
+  const features = metadata.incompatibleFeatures & ~FEATURE.dirty & ~FEATURE.compressionType;
   if (features !== 0n) {
     throw invalidRequest(`Cannot downgrade an image with incompatible features 0x${features.toString(16)} set`);
   }
@@ -76,8 +79,29 @@ export async function downgrade(image: QuietImage, options: PaceOptions = {}): P
   );
 }
 
+/** Whether the disk or a snapshot (which QEMU does not ask) has a cluster that could not be read any more with another type. */
+async function hasCompressedClusters(image: QuietImage, options: PaceOptions): Promise<boolean> {
+  for await (const { l2Offset } of l2Tables(image, options)) {
+    const l2 = image.readTable(l2Offset, image.metadata.clusterSize / 8, 'L2 table');
+    for (let entry = 0; entry < l2.length; entry++) {
+      if ((l2.high(entry) & COMPRESSED_HIGH) !== 0) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
 /** In all trees: a snapshot's zero clusters are no less unknown to version 2. */
 async function expandZeroClusters(image: QuietImage, options: PaceOptions): Promise<void> {
+  for await (const { l2Offset, active } of l2Tables(image, options)) {
+    await expandTable(image, l2Offset, active);
+  }
+  await image.flush();
+}
+
+/** The L2 tables of the disk, and then those that only snapshots have. */
+async function* l2Tables(image: QuietImage, options: PaceOptions): AsyncGenerator<{ l2Offset: number; active: boolean }> {
   const pace = new Pace(options);
   const { l1TableOffset, l1Size } = image.metadata;
   const trees = [
@@ -92,14 +116,13 @@ async function expandZeroClusters(image: QuietImage, options: PaceOptions): Prom
       const l2Offset = l1.hostOffsetAt(index);
       if (l2Offset !== 0 && !seen.has(l2Offset)) {
         seen.add(l2Offset);
-        await expandTable(image, l2Offset, active);
+        yield { l2Offset, active };
       }
       if (pace.due()) {
         await pace.turn(index, l1.length);
       }
     }
   }
-  await image.flush();
 }
 
 async function expandTable(image: QuietImage, l2Offset: number, active: boolean): Promise<void> {
