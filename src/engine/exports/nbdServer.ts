@@ -7,7 +7,8 @@ import { EngineError, errnoOf, invalidRequest } from '../errors';
 import { ByteQueue } from './byteQueue';
 import { Handshake } from './handshake';
 import type { NbdExport } from './nbdExport';
-import { Transmission, type Traffic } from './transmission';
+import type { Traffic } from './commands';
+import { Transmission } from './transmission';
 
 /** Where a server listens. */
 export type NbdAddress =
