@@ -1,0 +1,156 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { BlockGraph, type OpenedImage } from '../../src/engine/block/graph/blockGraph';
+import { NbdServer } from '../../src/engine/exports/nbdServer';
+import { followGate } from '../../src/engine/gate/policies';
+import { JobManager, type ManagedJob } from '../../src/engine/jobs/jobManager';
+import type { JobRequest, JobSettings } from '../../src/protocol/jobs';
+import { keepContent, linksOf, makeJobChain, requireSound, type ChainLayer } from './jobChains';
+import { Random, testCases, testSeed } from './random';
+import { ShadowGuest } from './shadowGuest';
+import { temporaryFolder } from './tools';
+
+/* Jobs on the disk of a guest that goes on reading and writing through an NBD export of the same process. */
+
+const folders: { dispose(): Promise<void> }[] = [];
+afterEach(async () => {
+  await Promise.all(folders.splice(0).map((folder) => folder.dispose()));
+});
+
+interface Machine {
+  readonly folder: string;
+  readonly layers: readonly ChainLayer[];
+  readonly image: OpenedImage;
+  readonly guest: ShadowGuest;
+  readonly jobs: JobManager;
+  readonly path: (depth: number) => string;
+  /** Ends the guest and what serves it; the shadow is compared with what is in the files then. @returns the guest's requests */
+  end(top?: ChainLayer): Promise<number>;
+}
+
+/** A chain with its active layer served, and a guest on it. */
+async function machine(random: Random, depth: number): Promise<Machine> {
+  const folder = await temporaryFolder('jobs');
+  folders.push(folder);
+  const layers = await makeJobChain(random, folder.path, depth);
+  const top = layers.at(-1)!;
+  await keepContent(folder.path, top, 'content');
+  const shadow = await readFile(join(folder.path, 'content'));
+  const gate = followGate('all');
+  const graph = new BlockGraph({ gate });
+  const path = (index: number) => join(folder.path, layers[index]!.name);
+  const image = await graph.open(path(depth - 1), { format: top.format, readOnly: false, user: 'an NBD export' });
+  const socket = join(folder.path, 'socket');
+  const server = await NbdServer.listen({
+    exports: [{ name: '', description: '', node: image.node, readOnly: false, allocationDepth: true, bitmaps: [], discard: 'unmap' }],
+    address: { kind: 'unix', path: socket },
+  });
+  const guest = await ShadowGuest.connect(socket, 4, shadow, random.bits());
+  guest.start();
+  return {
+    folder: folder.path,
+    layers,
+    image,
+    guest,
+    path,
+    jobs: new JobManager({ graph: () => graph, gate }),
+    end: async (active = top) => {
+      const requests = await guest.stop();
+      await server.close();
+      await image.close();
+      await writeFile(join(folder.path, 'content'), shadow);
+      await requireSound(folder.path, active, 'content');
+      return requests;
+    },
+  };
+}
+
+function streamInto({ layers, path }: Machine, into: number, base: number | null): JobRequest {
+  return {
+    type: 'stream',
+    image: { path: path(into), format: layers[into]!.format },
+    base: base === null ? null : path(base),
+    bottom: null,
+    range: null,
+  };
+}
+
+/** Ends when a job has copied that much, or has ended. */
+async function progressed({ job, ended }: ManagedJob, bytes: number): Promise<void> {
+  const over = ended.then(() => true);
+  while (job.info.currentProgress < bytes && !(await Promise.race([over, turn()]))) {
+    // The guest goes on.
+  }
+}
+
+function turn(): Promise<false> {
+  return new Promise((resolve) => {
+    setTimeout(() => resolve(false), 5);
+  });
+}
+
+/** Twice the disk in a second, so that the guest meets the job everywhere. */
+function slowly({ layers }: Machine): Partial<JobSettings> {
+  return { speed: layers.at(-1)!.size * 2 };
+}
+
+describe('a stream beside its guest', () => {
+  const first = testSeed();
+  for (let seed = first; seed < first + testCases(6); seed++) {
+    test(`loses nothing that the guest writes (seed ${seed})`, async () => {
+      const random = new Random(seed);
+      const depth = random.between(2, 4);
+      const world = await machine(random, depth);
+      const into = random.chance(0.6) ? depth - 1 : random.between(1, depth - 1);
+      const base = random.chance(0.6) ? null : random.below(into);
+      const streaming = await world.jobs.start(streamInto(world, into, base), slowly(world));
+      if (random.chance(0.5)) {
+        await progressed(streaming, world.layers[into]!.size / 4);
+        if (streaming.job.status === 'running') {
+          streaming.job.pause();
+          await turn();
+          streaming.job.resume();
+        }
+      }
+      expect(await streaming.ended).toMatchObject({ outcome: 'completed', error: null });
+      expect(world.image.chain()).toHaveLength(depth - into + (base === null ? 0 : base + 1));
+      expect(await world.end()).toBeGreaterThan(0);
+      expect(await linksOf(world.folder, world.layers.at(-1)!)).toHaveLength(depth - into + (base === null ? 0 : base + 1));
+    });
+  }
+
+  test('that is cancelled keeps the backing file and what it has copied', async () => {
+    const world = await machine(new Random(1), 3);
+    const streaming = await world.jobs.start(streamInto(world, 2, null), slowly(world));
+    await progressed(streaming, world.layers[2]!.size / 3);
+    streaming.job.cancel();
+    expect(await streaming.ended).toMatchObject({ outcome: 'cancelled', error: null });
+    expect(world.image.chain()).toHaveLength(3);
+    await world.end();
+    expect(await linksOf(world.folder, world.layers[2]!)).toHaveLength(3);
+  });
+
+  test('of two that would change one link refuses the later one', async () => {
+    const world = await machine(new Random(2), 4);
+    const streaming = await world.jobs.start(streamInto(world, 3, 1), slowly(world));
+    await expect(world.jobs.start(streamInto(world, 2, 0))).rejects.toMatchObject({ code: 'file.locked' });
+    const below = await world.jobs.start(streamInto(world, 1, null));
+    expect(await below.ended).toMatchObject({ outcome: 'completed' });
+    streaming.job.setSpeed(0);
+    expect(await streaming.ended).toMatchObject({ outcome: 'completed' });
+    expect(world.image.chain()).toHaveLength(2);
+    await world.end();
+  });
+
+  test('waits for a busy guest when it is paced by idleness', async () => {
+    const world = await machine(new Random(3), 2);
+    const pace = { kind: 'idle', graceMs: 1000, systemPressure: null } as const;
+    const streaming = await world.jobs.start(streamInto(world, 1, null), { pace });
+    await turn();
+    expect(streaming.job.info).toMatchObject({ hold: 'idle', currentProgress: 0 });
+    await world.guest.stop();
+    expect(await streaming.ended).toMatchObject({ outcome: 'completed' });
+    expect(world.image.chain()).toHaveLength(1);
+  });
+});
