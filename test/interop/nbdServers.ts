@@ -3,6 +3,8 @@ import { once } from 'node:events';
 import { readFileSync, watch } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 
+import { CLI } from './tools';
+
 /** A server in the background that listens. */
 export interface RunningServer {
   readonly uri: string;
@@ -20,6 +22,11 @@ export function nbdkit(folder: string, args: readonly string[], socket = join(fo
 /** qemu-nbd on a Unix socket, until it is stopped. */
 export function qemuNbd(folder: string, args: readonly string[], socket = join(folder, `qemu${count++}`)): Promise<RunningServer> {
   return start('qemu-nbd', (pidFile) => [`--pid-file=${pidFile}`, '-t', '-e', '0', '-k', socket, ...args], socket);
+}
+
+/** Our server on a Unix socket, until it is stopped. */
+export function chainscopeNbd(folder: string, args: readonly string[], socket = join(folder, `ours${count++}`)): Promise<RunningServer> {
+  return start(process.execPath, (pidFile) => [CLI, 'nbd', `--pid-file=${pidFile}`, '-t', '-e', '0', '-k', socket, ...args], socket);
 }
 
 async function start(program: string, args: (pidFile: string) => readonly string[], socket: string): Promise<RunningServer> {
