@@ -1,5 +1,5 @@
 import type { Awaitable } from '../../../src/engine/awaitable';
-import type { StoragePreallocation } from '../../../src/engine/io/storage';
+import type { Storage, StoragePreallocation } from '../../../src/engine/io/storage';
 import { MemoryStorage } from './memoryStorage';
 import { WrappedStorage } from './wrappedStorage';
 
@@ -15,31 +15,42 @@ export type Recorded =
 /** Records everything that changes a file, so that crashes can be replayed. Reads are not recorded. */
 export class RecordingStorage extends WrappedStorage {
   readonly log: Recorded[] = [];
+  private readonly recorded: () => void;
+
+  /** @param recorded called after each entry of the log, for a log over several files */
+  constructor(inner: Storage, recorded: () => void = () => undefined) {
+    super(inner);
+    this.recorded = recorded;
+  }
 
   override write(bytes: Uint8Array, hostOffset: number): Awaitable<void> {
-    this.log.push({ kind: 'write', hostOffset, bytes: bytes.slice() });
+    this.note({ kind: 'write', hostOffset, bytes: bytes.slice() });
     return super.write(bytes, hostOffset);
   }
 
   override writeZeroes(hostOffset: number, length: number, options?: { readonly unmap?: boolean }): Awaitable<void> {
-    this.log.push({ kind: 'zero', hostOffset, length });
+    this.note({ kind: 'zero', hostOffset, length });
     return super.writeZeroes(hostOffset, length, options);
   }
 
   override discard(hostOffset: number, length: number): Awaitable<void> {
-    this.log.push({ kind: 'discard', hostOffset, length });
+    this.note({ kind: 'discard', hostOffset, length });
     return super.discard(hostOffset, length);
   }
 
   override truncate(size: number, preallocation?: StoragePreallocation): Awaitable<void> {
-    this.log.push({ kind: 'truncate', size });
+    this.note({ kind: 'truncate', size });
     return super.truncate(size, preallocation);
   }
 
   override async flush(): Promise<void> {
     const accepted = this.log.length;
     await super.flush();
-    this.log.push({ kind: 'flush', accepted });
+    this.note({ kind: 'flush', accepted });
+  }
+  private note(entry: Recorded): void {
+    this.log.push(entry);
+    this.recorded();
   }
 }
 

@@ -28,13 +28,18 @@ export type Step =
 
 export async function makeSubject(
   random: Random,
-  limits: { readonly maxClusterBits?: number; readonly maxBytes?: number } = {},
+  limits: {
+    readonly maxClusterBits?: number;
+    readonly maxBytes?: number;
+    /** Share of images with one. */ readonly dataFiles?: number;
+  } = {},
 ): Promise<Subject> {
-  const old = random.chance(0.2);
+  const { dataFiles = 0.1 } = limits;
+  const old = random.chance(dataFiles === 1 ? 0 : 0.2);
   const extended = !old && random.chance(0.25);
   const clusterBits = extended ? 14 : random.between(9, limits.maxClusterBits ?? 13);
   const clusterSize = 2 ** clusterBits;
-  const data = !old && random.chance(0.1);
+  const data = !old && random.chance(dataFiles);
   const size = Math.max(1, Math.floor(random.between(1, Math.min(limits.maxBytes ?? 512 * 1024, clusterSize * 80)) / 512)) * 512;
   const options: Qcow2CreateOptions = {
     size,
