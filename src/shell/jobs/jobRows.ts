@@ -27,7 +27,7 @@ export function jobRow(entry: JobEntry): JobRow {
   const state = describeState(entry);
   return {
     label: titleOf(entry.job.request, SHORT_NAME),
-    description: [...(state === 'running' ? [] : [state]), ...describeProgress(entry)].join(' · '),
+    description: [...(state === 'running' && entry.job.totalProgress > 0 ? [] : [state]), ...describeProgress(entry)].join(' · '),
     icon: iconOf(entry),
     tooltip: tooltipOf(entry, state),
     context: ` job ${actionsOf(entry).join(' ')} `,
@@ -80,9 +80,9 @@ export function resultOf(request: JobRequest): string {
   }
 }
 
-/** How much is done, 0 to 1; a job with nothing to do is done. */
-export function fractionOf({ currentProgress, totalProgress }: JobInfo): number {
-  return totalProgress > 0 ? Math.min(currentProgress / totalProgress, 1) : 1;
+/** How much is done, 0 to 1; nothing as long as the job does not know how much there is. */
+export function fractionOf({ currentProgress, totalProgress, outcome }: JobInfo): number {
+  return totalProgress > 0 ? Math.min(currentProgress / totalProgress, 1) : outcome === 'completed' ? 1 : 0;
 }
 
 /** In a few words; never "100 %" before it is so. */
@@ -152,6 +152,9 @@ function describeProgress(entry: JobEntry): readonly string[] {
   const { currentProgress: done, totalProgress: total, speed, rate, remainingMs, status } = job;
   if (job.outcome === 'completed') {
     return [formatBytes(done)];
+  }
+  if (total === 0) {
+    return [];
   }
   const amount = `${formatBytes(done)} of ${formatBytes(total)}`;
   if (hasEnded(entry)) {

@@ -4,7 +4,7 @@ import type { JobPreview, JobRequest, JobSettings, StartJobParams } from '../../
 import { SlowProgress } from '../commands/slowProgress';
 import type { ManageParts } from '../commands/manage/parts';
 import { dependentNames, listed, type WritableSubject } from '../commands/manage/subject';
-import { messageOf } from '../errors';
+import { isEngineDeath, messageOf } from '../errors';
 import { askPermission, tellError, tellInformation } from '../messages';
 import { formatBytes } from '../text/bytes';
 import { plainText } from '../text/plain';
@@ -66,7 +66,8 @@ export async function runJob(parts: JobParts, params: StartJobParams): Promise<v
     if (entry?.lost === null && entry.job.status === 'ready') {
       offerCompletion(parts, entry);
     }
-    await tellEnd(parts, await jobs.until(key, hasEnded), params);
+    tellEnd(parts, await jobs.until(key, hasEnded), params);
+    await showChanges(parts, params.request);
   } finally {
     showing.dispose();
   }
@@ -113,10 +114,20 @@ function offerCompletion({ engine }: JobParts, { job }: JobEntry): void {
   })().catch((error: unknown) => void tellError(messageOf(error)));
 }
 
-async function tellEnd(parts: JobParts, entry: JobEntry | null, params: StartJobParams): Promise<void> {
-  const { view, log } = parts;
+async function showChanges({ view }: JobParts, request: JobRequest): Promise<void> {
+  try {
+    await view.reread(filesOf(request));
+  } catch (error) {
+    // What was asked of an engine that is gone is asked again of the next.
+    if (!isEngineDeath(error)) {
+      throw error;
+    }
+  }
+}
+
+function tellEnd(parts: JobParts, entry: JobEntry | null, params: StartJobParams): void {
+  const { log } = parts;
   const { request } = params;
-  await view.reread(filesOf(request));
   if (entry === null) {
     return;
   }

@@ -1,0 +1,93 @@
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+
+import type { JobInfo, JobSettings } from '../../../src/protocol/jobs';
+import { EngineClient } from '../../../src/worker/client';
+import { bundleWorker, type WorkerBundle } from './bundle';
+
+const MIB = 1024 ** 2;
+const SETTINGS: JobSettings = { speed: MIB, onError: 'enospc', autoFinalize: true, autoDismiss: false, pace: { kind: 'full' } };
+
+let bundle: WorkerBundle;
+const clients: EngineClient[] = [];
+
+beforeAll(async () => {
+  bundle = await bundleWorker();
+  fs.writeFileSync(at('base.raw'), new Uint8Array(16 * MIB).fill(0x5a));
+});
+
+afterAll(async () => {
+  await bundle.remove();
+});
+
+afterEach(async () => {
+  await Promise.all(clients.splice(0).map((client) => client.dispose()));
+});
+
+function engine(): EngineClient {
+  const client = new EngineClient({
+    workerPath: bundle.workerPath,
+    answerGate: () => Promise.resolve({ allowed: true, reason: null }),
+  });
+  clients.push(client);
+  return client;
+}
+
+function at(name: string): string {
+  return path.join(bundle.folder, name);
+}
+
+async function flattening(client: EngineClient, name: string): Promise<JobInfo> {
+  const backing = { name: 'base.raw', format: 'raw' } as const;
+  await client.manage('create', { path: at(name), format: 'qcow2', size: null, backing, options: {} });
+  const image = { path: at(name), format: 'qcow2' } as const;
+  const request = { type: 'stream', image, base: null, bottom: null, range: null } as const;
+  expect(await client.previewJob(request)).toMatchObject({ bytesToCopy: 16 * MIB, relinked: [{ path: at(name), backing: null }] });
+  return client.startJob({ request, settings: SETTINGS, withoutLocks: true });
+}
+
+/** Resolves when the list of jobs is so. */
+function listed(client: EngineClient, isSo: (jobs: readonly JobInfo[]) => boolean): Promise<readonly JobInfo[]> {
+  return new Promise((resolve) => {
+    const listener = client.onDidChangeJobs((jobs) => {
+      if (isSo(jobs)) {
+        listener.dispose();
+        resolve(jobs);
+      }
+    });
+  });
+}
+
+describe('jobs', () => {
+  it('are steered while they run, and stay in the list until they are dismissed', async () => {
+    const client = engine();
+    const { id, status } = await flattening(client, 'steered.qcow2');
+    expect(status).toBe('running');
+    const paused = listed(client, ([job]) => job?.status === 'paused');
+    await client.tellJob(id, 'pause');
+    expect(await paused).toMatchObject([{ outcome: null, speed: MIB }]);
+    await expect(client.tellJob(id, 'dismiss')).rejects.toMatchObject({ code: 'request.invalid' });
+    const ended = listed(client, ([job]) => job?.status === 'concluded');
+    await client.setJobSpeed(id, 0);
+    await client.tellJob(id, 'resume');
+    expect(await ended).toMatchObject([{ outcome: 'completed', error: null }]);
+    const gone = listed(client, (jobs) => jobs.length === 0);
+    await client.tellJob(id, 'dismiss');
+    await gone;
+    const { links } = await client.describeChain({ path: at('steered.qcow2'), format: 'qcow2' });
+    expect(links).toHaveLength(1);
+  });
+
+  it('end with their worker, which says so; the image is as it was', async () => {
+    const client = engine();
+    await flattening(client, 'torn.qcow2');
+    const lost = new Promise<string>((resolve) => {
+      client.onDidLoseWorker(({ reason }) => resolve(reason));
+    });
+    await client.restart();
+    expect(await lost).toBe('The engine was restarted.');
+    const { links } = await client.describeChain({ path: at('torn.qcow2'), format: 'qcow2' });
+    expect(links.map(({ state }) => state.kind)).toEqual(['open', 'open']);
+  });
+});
