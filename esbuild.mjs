@@ -60,6 +60,7 @@ const bundles = [
       worker: 'src/worker/main.ts',
       sample: 'src/sample/main.ts',
       remoteThread: 'src/engine/io/remote/remoteThread.ts',
+      decodeThread: 'src/engine/manage/copy/decodeThread.ts',
     },
     settings: node,
   },

@@ -62,17 +62,25 @@ export async function convertImage(request: ConvertRequest, context: ConvertCont
     for (const file of request.sources) {
       inputs.push(await openInput(file, request.snapshot, context));
     }
-    await convertInputs(request, inputs, context);
+    const source = new CopySource(inputs, hasBacking(request));
+    try {
+      await convertInputs(request, inputs, source, context);
+    } finally {
+      await source.close();
+    }
   } finally {
     inputs.forEach(({ chain }) => chain.close());
   }
 }
 
-async function convertInputs(request: ConvertRequest, inputs: readonly CopyInput[], context: ConvertContext): Promise<void> {
+async function convertInputs(
+  request: ConvertRequest,
+  inputs: readonly CopyInput[],
+  source: CopySource,
+  context: ConvertContext,
+): Promise<void> {
   const { create, compressed, sparseBytes, durable } = request;
   const format = request.format === null ? null : knownFormat(request.format);
-  const hasBacking = create && backingName(request) !== null;
-  const source = new CopySource(inputs, hasBacking);
   const bitmaps = request.bitmaps ? storedBitmaps(inputs[0]!, request.bitmaps.skipBroken, context) : [];
   if (create) {
     if (format === null) {
@@ -103,7 +111,7 @@ async function convertInputs(request: ConvertRequest, inputs: readonly CopyInput
       sparseBytes,
       compressed,
       targetIsZero: create ? !garbled && sparseBytes > 0 : request.targetIsZero,
-      targetBackingSize: hasBacking ? (node.backing?.size ?? 0) : null,
+      targetBackingSize: hasBacking(request) ? (node.backing?.size ?? 0) : null,
       onUnreadable: request.salvage ? (context.onUnreadable ?? (() => undefined)) : null,
     });
     if (durable) {
@@ -116,6 +124,11 @@ async function convertInputs(request: ConvertRequest, inputs: readonly CopyInput
   }
   await opened.close();
   await copyBitmaps(request, bitmaps, context);
+}
+
+/** A new target that leaves to its backing file what the source leaves to its own. */
+function hasBacking(request: ConvertRequest): boolean {
+  return request.create && backingName(request) !== null;
 }
 
 function backingName(request: ConvertRequest): string | null {

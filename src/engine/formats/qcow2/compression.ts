@@ -1,6 +1,7 @@
 import * as zlib from 'node:zlib';
 
 import { EngineError } from '../../errors';
+import { ReusedDecoder } from './reusedDecoder';
 import { zstdFrame } from './zstdFrame';
 
 /*
@@ -24,6 +25,10 @@ export type Compression = 'zlib' | 'zstd' | 'unknown';
  * @throws EngineError `format.unsupported` when the method is unknown or this Node cannot decode it
  */
 export function decompressCluster(compression: Compression, input: Uint8Array, clusterSize: number): Uint8Array | null {
+  const usual = decompressUsual(compression, input, clusterSize);
+  if (usual) {
+    return Uint8Array.from(usual);
+  }
   switch (compression) {
     case 'zlib':
       return inflate(input, clusterSize);
@@ -34,40 +39,29 @@ export function decompressCluster(compression: Compression, input: Uint8Array, c
   }
 }
 
+const decoders = new Map<Compression, ReusedDecoder | null>();
+
 /**
- * The same, off the thread. What is unusual about a stream (it goes on past the cluster, comes in several frames, is broken) is decided
- * by `decompressCluster`.
+ * The same, for a stream with nothing unusual about it.
+ * @returns bytes that are valid until the next call; null where `decompressCluster` has to look
  */
-export function decompressClusterLater(compression: Compression, input: Uint8Array, clusterSize: number): Promise<Uint8Array | null> {
-  return new Promise((resolve, reject) => {
-    const finish = (error: Error | null, output?: Uint8Array) => {
-      try {
-        const whole = error === null && output?.length === clusterSize;
-        resolve(whole ? output : decompressCluster(compression, input, clusterSize));
-      } catch (cause) {
-        reject(cause instanceof Error ? cause : new Error(String(cause)));
-      }
-    };
-    const { zstdDecompress } = zlib as Partial<typeof zlib>;
-    const frame = compression === 'zstd' ? zstdFrame(input) : null;
-    if (compression === 'zlib') {
-      zlib.inflateRaw(
-        input,
-        {
-          windowBits: WINDOW_BITS,
-          chunkSize: Math.max(clusterSize, zlib.constants.Z_MIN_CHUNK) + 1,
-          maxOutputLength: clusterSize + SLACK,
-          finishFlush: zlib.constants.Z_SYNC_FLUSH,
-        },
-        finish,
-      );
-    } else if (frame && zstdDecompress) {
-      const bounded = boundedWindow(input.subarray(0, frame.length), frame.windowByte);
-      zstdDecompress(bounded, { chunkSize: Math.max(clusterSize, zlib.constants.Z_MIN_CHUNK), maxOutputLength: clusterSize }, finish);
-    } else {
-      finish(null);
-    }
-  });
+export function decompressUsual(compression: Compression, input: Uint8Array, clusterSize: number): Uint8Array | null {
+  if (compression === 'unknown') {
+    return null;
+  }
+  let decoder = decoders.get(compression);
+  // One more byte, to see whether a frame of zstd ends with the cluster.
+  if (decoder === undefined || (decoder !== null && decoder.room !== clusterSize + 1)) {
+    decoder = ReusedDecoder.make(compression, clusterSize + 1, WINDOW_BITS);
+    decoders.set(compression, decoder);
+  }
+  if (compression === 'zlib') {
+    const output = decoder?.decode(input) ?? null;
+    return output && filled(output, clusterSize);
+  }
+  const frame = decoder && zstdFrame(input);
+  const output = decoder && frame && decoder.decode(boundedWindow(input.subarray(0, frame.length), frame.windowByte));
+  return output?.length === clusterSize ? output : null;
 }
 
 function inflate(input: Uint8Array, clusterSize: number): Uint8Array | null {

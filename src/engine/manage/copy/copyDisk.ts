@@ -30,6 +30,8 @@ const RAW_UNIT = 4096;
 interface Chunk {
   readonly offset: number;
   readonly bytes: Buffer;
+  /** What they lie in. */
+  readonly buffer: Buffer;
   /** When the bytes have to be waited for. */
   readonly ready: Promise<void> | null;
 }
@@ -52,6 +54,7 @@ class DiskCopy {
   private readonly unit: number;
   private readonly chunkBytes: number;
   private readonly spare: Buffer[] = [];
+  private readonly spareShared: Buffer[] = [];
 
   constructor(source: CopySource, target: BlockNode, options: CopyDiskOptions) {
     const { sparseBytes, compressed, targetBackingSize } = options;
@@ -151,15 +154,21 @@ class DiskCopy {
       end += extent.length;
     }
     end = Math.min(most, Math.ceil(end / align) * align);
-    const buffer = this.spare.pop() ?? Buffer.allocUnsafeSlow(chunkBytes);
+    const buffer = this.take(compressed);
     const bytes = end - start === buffer.length ? buffer : buffer.subarray(0, end - start);
     let ready: Awaitable<void> = undefined;
     try {
       ready = this.source.read(start, bytes, compressed);
     } catch (error) {
-      this.salvage({ offset: start, bytes, ready: null }, error);
+      this.salvage({ offset: start, bytes, buffer, ready: null }, error);
     }
-    return { offset: start, bytes, ready: isPromise(ready) ? ready : null };
+    return { offset: start, bytes, buffer, ready: isPromise(ready) ? ready : null };
+  }
+
+  /** A buffer for a chunk; what is compressed goes to one that threads can write to. */
+  private take(compressed: boolean): Buffer {
+    const spare = compressed ? this.spareShared : this.spare;
+    return spare.pop() ?? (compressed ? Buffer.from(new SharedArrayBuffer(this.chunkBytes)) : Buffer.allocUnsafeSlow(this.chunkBytes));
   }
 
   /** Reads a chunk that cannot be read as a whole sector by sector. */
@@ -190,10 +199,8 @@ class DiskCopy {
     this.giveBack(chunk);
   }
 
-  private giveBack({ bytes }: Chunk): void {
-    if (bytes.length === this.chunkBytes) {
-      this.spare.push(bytes);
-    }
+  private giveBack({ buffer }: Chunk): void {
+    (buffer.buffer instanceof SharedArrayBuffer ? this.spareShared : this.spare).push(buffer);
   }
 
   private writeRuns({ offset, bytes }: Chunk): Awaitable<void> {

@@ -1,15 +1,13 @@
 import type { Awaitable } from '../../awaitable';
 import type { Layer, OpenedChain } from '../../block/layer';
-import { openReader, type ChainExtent, type ChainReader } from '../../block/node';
+import { openReader, type ChainReader } from '../../block/node';
 import { dataSource } from '../../block/status';
 import type { ClusterCipher } from '../../formats/qcow2/crypto/clusterCipher';
-import type { CompressedDescriptor } from '../../formats/extent';
-import { decompressClusterLater, type Compression } from '../../formats/qcow2/compression';
-import { undecodableCluster } from '../../formats/qcow2/reader';
 import { SECTOR_SIZE } from '../../formats/raw/size';
 import type { ByteSource } from '../../io/source';
-import { readPadded } from '../../io/source';
 import type { LayerView } from '../../../protocol/place';
+import { DecodeThreads } from './decodeThreads';
+import { StoredRuns, type StoredRun } from './storedRun';
 
 /** A disk, or a part of one made of several, that is copied from. */
 export interface CopyInput {
@@ -28,6 +26,8 @@ export interface CopyExtent {
   readonly compressed: boolean;
 }
 
+/** Bytes of a disk from which on starting threads costs less than decoding without them. */
+const THREADS_PAY = 16 * 1024 * 1024;
 /** Bytes of tables that are kept for an input. */
 const CACHE = 32 * 1024 * 1024;
 
@@ -40,6 +40,7 @@ interface Input {
   readonly backingSize: number | null;
   /** By depth, what the data of a layer lies in; null where it is not one file with holes. */
   readonly sparse: readonly (ByteSource | null)[];
+  readonly stored: StoredRuns;
 }
 
 /** Data or a hole, in a file that data of a layer lies in. */
@@ -57,6 +58,9 @@ export class CopySource {
   /** Size of the backing file of the only input; null without one. */
   readonly backingSize: number | null;
   private readonly inputs: readonly Input[];
+  private readonly threads: DecodeThreads | null;
+  /** For what is read to be decoded. */
+  private readonly spare: SharedArrayBuffer[] = [];
   /** Leave to the target's backing file what the first image leaves to its own. */
   private readonly overlay: boolean;
   private current: Input;
@@ -65,7 +69,7 @@ export class CopySource {
   private knownInFile: FileExtent | null = null;
 
   /** @throws EngineError as `openReader` */
-  constructor(inputs: readonly CopyInput[], overlay: boolean) {
+  constructor(inputs: readonly CopyInput[], overlay: boolean, threads: DecodeThreads | null = null) {
     let start = 0;
     this.inputs = inputs.map(({ chain, ciphers, view }): Input => {
       const reader = openReader(chain, { view, ciphers, cacheBytes: CACHE });
@@ -75,11 +79,13 @@ export class CopySource {
         return source && source.allocatedBytes < source.size ? source : null;
       });
       const backingSize = chain.layers[1]?.virtualSize ?? null;
-      const input = { start, end: start + size, reader, chain, backingSize, sparse };
+      const stored = new StoredRuns(reader, chain, this.spare);
+      const input = { start, end: start + size, reader, chain, backingSize, sparse, stored };
       start += size;
       return input;
     });
     this.size = start;
+    this.threads = threads ?? (start >= THREADS_PAY ? new DecodeThreads() : null);
     this.overlay = overlay;
     this.current = this.inputs[0]!;
     this.backingSize = this.current.backingSize;
@@ -140,8 +146,8 @@ export class CopySource {
   }
 
   /**
-   * Fills `target`. What is compressed with zlib is decoded off the thread; the file is read before this returns. Once it has thrown, or
-   * what it returned is settled, nothing writes into `target` any more.
+   * Fills `target`. What is compressed is decoded by threads, where the target lies in memory that they can see; the file is read before
+   * this returns. Once it has thrown, or what it returned is settled, nothing writes into `target` any more.
    * @throws EngineError as `ChainReader.read`
    */
   read(offset: number, target: Uint8Array, compressed: boolean): Awaitable<void> {
@@ -165,24 +171,45 @@ export class CopySource {
     return waiting.length === 0 ? undefined : all(waiting);
   }
 
+  /** Ends the threads; what they were doing is given up. */
+  async close(): Promise<void> {
+    await this.threads?.close();
+  }
+
   /** @param waiting gets what is still being decoded into `target` */
   private readInput(input: Input, offset: number, target: Uint8Array, compressed: boolean, waiting: Promise<void>[]): void {
     const there = Math.max(0, Math.min(target.length, input.reader.size - offset));
     target.fill(0, there);
-    if (!compressed) {
+    const { threads } = this;
+    const { buffer } = target;
+    if (!compressed || !threads || !(buffer instanceof SharedArrayBuffer)) {
       input.reader.read(offset, target.subarray(0, there));
       return;
     }
     for (let done = 0; done < there;) {
-      const extent = input.reader.blockStatus(offset + done, there - done);
-      const part = target.subarray(done, done + extent.length);
-      const stored = storedCluster(input, extent);
-      if (stored) {
-        waiting.push(decode(stored, part, offset + done - stored.descriptor.guestOffset));
+      const at = offset + done;
+      const run = input.stored.next(at, there - done, target.byteOffset + done);
+      const part = target.subarray(done, done + (typeof run === 'number' ? run : run.length));
+      done += part.length;
+      if (typeof run === 'number') {
+        input.reader.read(at, part);
       } else {
-        input.reader.read(offset + done, part);
+        waiting.push(this.decode(threads, run, buffer, () => input.reader.read(at, part)));
       }
-      done += extent.length;
+    }
+  }
+
+  private async decode(
+    threads: DecodeThreads,
+    { metadata, stored, clusters }: StoredRun,
+    target: SharedArrayBuffer,
+    otherwise: () => void,
+  ): Promise<void> {
+    const { compressionType, clusterSize } = metadata;
+    const decoded = await threads.decode({ compression: compressionType, clusterSize, stored, target, clusters });
+    this.spare.push(stored);
+    if (!decoded) {
+      otherwise();
     }
   }
 
@@ -200,36 +227,4 @@ export class CopySource {
 async function all(waiting: readonly Promise<void>[]): Promise<void> {
   await Promise.allSettled(waiting);
   await Promise.all(waiting);
-}
-
-/** A cluster that is decoded off the thread, as it lies in its file. */
-interface StoredCluster {
-  readonly bytes: Uint8Array;
-  readonly descriptor: CompressedDescriptor;
-  readonly compression: Compression;
-  readonly clusterSize: number;
-  readonly file: string;
-}
-
-function storedCluster({ chain }: Input, { depth, compressed }: ChainExtent): StoredCluster | null {
-  const layer = depth === null ? null : chain.layers[depth];
-  if (!compressed || layer?.detail.format !== 'qcow2') {
-    return null;
-  }
-  const { source, compressionType, clusterSize } = layer.detail.metadata;
-  if (compressionType !== 'zlib') {
-    // zstd decodes faster than a thread is asked to.
-    return null;
-  }
-  const bytes = readPadded(source, compressed.hostOffset, compressed.length);
-  return { bytes, descriptor: compressed, compression: compressionType, clusterSize, file: source.name };
-}
-
-async function decode(stored: StoredCluster, target: Uint8Array, within: number): Promise<void> {
-  const { bytes, descriptor, compression, clusterSize, file } = stored;
-  const cluster = await decompressClusterLater(compression, bytes, clusterSize);
-  if (!cluster) {
-    throw undecodableCluster(file, descriptor);
-  }
-  target.set(cluster.subarray(within, within + target.length));
 }

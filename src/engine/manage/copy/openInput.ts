@@ -2,7 +2,7 @@ import type { LayerView } from '../../../protocol/place';
 import { openChain } from '../../block/chain';
 import { requireComplete } from '../../block/complete';
 import { readerLocks } from '../../block/graph/layerFiles';
-import type { OpenedChain } from '../../block/layer';
+import type { Layer } from '../../block/layer';
 import { unlockChain } from '../../block/unlock';
 import { EngineError } from '../../errors';
 import { readSnapshotTable } from '../../formats/qcow2/snapshots';
@@ -38,15 +38,15 @@ export async function openInput(file: SourceFile, snapshot: SnapshotSelector | n
       acquireLocks(chain.layers.flatMap(readerLocks));
     }
     const ciphers = await unlockChain(chain, file.passphraseOf ?? context.passphraseOf ?? (() => null), signal);
-    return { chain, ciphers, view: snapshot ? viewOf(chain, snapshot) : undefined };
+    return { chain, ciphers, view: snapshot ? snapshotViewOf(chain.layers[0]!, snapshot) : undefined };
   } catch (error) {
     chain.close();
     throw error;
   }
 }
 
-function viewOf(chain: OpenedChain, selector: SnapshotSelector): LayerView {
-  const { detail } = chain.layers[0]!;
+/** @throws EngineError `request.invalid` when the image has no such snapshot */
+export function snapshotViewOf({ detail }: Layer, selector: SnapshotSelector): LayerView {
   if (detail.format !== 'qcow2') {
     throw notLoaded(`Device '' does not support internal snapshots`);
   }
