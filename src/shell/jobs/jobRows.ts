@@ -161,10 +161,11 @@ function describeProgress(entry: JobEntry): readonly string[] {
     return [amount];
   }
   return [
+    // A narrow view cuts off the end.
     ...(status === 'ready' ? [] : [percentOf(job)]),
-    amount,
-    ...(status === 'running' && rate > 0 ? [`${formatBytes(Math.round(rate))}/s`] : []),
     ...(status === 'running' && remainingMs !== null && done < total ? [`${formatDuration(remainingMs)} left`] : []),
+    ...(status === 'running' && rate > 0 ? [`${formatBytes(Math.round(rate))}/s`] : []),
+    amount,
     ...(speed > 0 ? [`at most ${formatBytes(speed)}/s`] : []),
   ];
 }

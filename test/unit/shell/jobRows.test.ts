@@ -46,8 +46,8 @@ function description(changes: Partial<JobInfo> = {}, lost: string | null = null)
 describe("a job's row", () => {
   it('says how far it is, how fast, and how long it will take', () => {
     expect(jobRow(entry()).label).toBe('Stream top.qcow2');
-    expect(description()).toBe('25 % · 1 GiB of 4 GiB · 100 MiB/s · 31 s left');
-    expect(description({ speed: 50 * 1024 ** 2, hold: 'speed' })).toBe('25 % · 1 GiB of 4 GiB · 100 MiB/s · 31 s left · at most 50 MiB/s');
+    expect(description()).toBe('25 % · 31 s left · 100 MiB/s · 1 GiB of 4 GiB');
+    expect(description({ speed: 50 * 1024 ** 2, hold: 'speed' })).toBe('25 % · 31 s left · 100 MiB/s · 1 GiB of 4 GiB · at most 50 MiB/s');
   });
 
   it('says what it waits for', () => {

@@ -79,6 +79,15 @@ describe('jobs', () => {
     expect(links).toHaveLength(1);
   });
 
+  it('fill several overlays of one image at the same time', async () => {
+    const client = engine();
+    const jobs = [await flattening(client, 'one.qcow2'), await flattening(client, 'two.qcow2')];
+    expect(jobs.map(({ status }) => status)).toEqual(['running', 'running']);
+    const ended = listed(client, (list) => list.length === 2 && list.every(({ outcome }) => outcome === 'completed'));
+    await Promise.all(jobs.map(({ id }) => client.setJobSpeed(id, 0)));
+    await ended;
+  });
+
   it('end with their worker, which says so; the image is as it was', async () => {
     const client = engine();
     await flattening(client, 'torn.qcow2');

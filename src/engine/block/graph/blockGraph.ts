@@ -430,7 +430,8 @@ export class BlockGraph {
   }
 
   private freeze(top: GraphNode, base: GraphNode | null, user: string): () => void {
-    const nodes = nodesAbove(top, base);
+    // The lowest image of a chain has no link: overlays that share it are streamed at the same time.
+    const nodes = nodesAbove(top, base).filter(({ backing }) => backing !== null);
     for (const { frozenBy, layer } of nodes) {
       if (frozenBy !== null) {
         throw new EngineError('file.locked', `The backing file of '${layer.filename}' must stay as it is: ${frozenBy} needs it.`, {
