@@ -9,6 +9,7 @@ import { CompressedClusters } from '../formats/qcow2/reader';
 import { SECTOR_SIZE } from '../formats/raw/size';
 import type { ByteSource } from '../io/source';
 import { requireComplete, requireReadable, requireSameParents } from './complete';
+import { requireInside } from './inFlight';
 import type { Layer, OpenedChain } from './layer';
 import { ReadStack, type StackLayer } from './readStack';
 import { ACTIVE_VIEW, allocationUnit, dataSource, layerStatus } from './status';
@@ -173,20 +174,14 @@ class LayerChain implements ChainReader {
   }
 
   read(guestOffset: number, target: Uint8Array): void {
-    this.requireInside(guestOffset, target.length);
+    requireInside(guestOffset, target.length, this.size);
     // Without a node below there is nothing to wait for.
     void this.stack.read(guestOffset, target);
   }
 
   blockStatus(guestOffset: number, length: number): ChainExtent {
-    this.requireInside(guestOffset, 1);
+    requireInside(guestOffset, 1, this.size);
     const extent = this.stack.blockStatus(guestOffset, Math.min(length, this.size - guestOffset));
     return extent.depth === null ? extent : { ...extent, depth: this.layers[extent.depth]!.layer.depth };
-  }
-
-  private requireInside(guestOffset: number, length: number): void {
-    if (!(guestOffset >= 0 && length >= 0 && guestOffset + length <= this.size)) {
-      throw invalidRequest(`${length} bytes at guest offset ${guestOffset} reach past the end of the disk of ${this.size} bytes.`);
-    }
   }
 }

@@ -1,5 +1,5 @@
 import type { ClusterCipher } from '../../formats/qcow2/crypto/clusterCipher';
-import type { Qcow2Hooks } from '../../formats/qcow2/write/qcow2Node';
+import type { Qcow2Hooks } from '../../formats/qcow2/write/nodeOptions';
 import type { ImageLock } from '../../io/imageLocks';
 import type { Layer } from '../layer';
 import type { TrackedNode } from '../trackedNode';

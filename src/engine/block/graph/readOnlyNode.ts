@@ -5,6 +5,7 @@ import { loading } from '../../io/loading';
 import type { ByteSource } from '../../io/source';
 import { dataAhead } from '../above';
 import type { BlockNode, DataAhead, NodeStatus } from '../blockNode';
+import { requireInside } from '../inFlight';
 import type { LayerDetail } from '../layer';
 import type { ReadableLayer } from '../node';
 import { ReadStack, type StackLayer } from '../readStack';
@@ -162,9 +163,7 @@ export class ReadOnlyNode implements BlockNode {
   }
 
   private requireInside(guestOffset: number, length: number): void {
-    if (!(guestOffset >= 0 && length >= 0 && guestOffset + length <= this.size)) {
-      throw invalidRequest(`${length} bytes at guest offset ${guestOffset} reach past the end of the disk of ${this.size} bytes.`);
-    }
+    requireInside(guestOffset, length, this.size);
     if (this.closed) {
       throw invalidRequest(`${this.filename} is closed.`);
     }

@@ -1,4 +1,4 @@
-import { invalidRequest } from '../../errors';
+import { requireSomeInside } from '../../block/inFlight';
 import type { WordTable } from '../../layout/wordTable';
 import { plainExtent, unknownExtent, type GuestExtent, type LayerStatus } from '../extent';
 import { MAX_PIECE, PagedTable, TableCache } from '../tableCache';
@@ -78,9 +78,7 @@ export class Qcow2ClusterMap implements LayerStatus {
   }
 
   blockStatus(guestOffset: number, length: number): GuestExtent {
-    if (!(guestOffset >= 0 && guestOffset < this.size && length > 0)) {
-      throw invalidRequest(`Guest offset ${guestOffset} lies outside the disk of ${this.size} bytes.`);
-    }
+    requireSomeInside(guestOffset, length, this.size);
     const { metadata } = this;
     const wanted = Math.min(length, this.size - guestOffset);
     if (!metadata.tablesReadable) {

@@ -1,5 +1,6 @@
-import { after, isPromise, type Awaitable } from '../../awaitable';
+import { after, type Awaitable } from '../../awaitable';
 import type { BlockNode, NodeStatus, Preallocation, WriteOptions, ZeroOptions } from '../../block/blockNode';
+import { RequestsInFlight } from '../../block/inFlight';
 import { EngineError, invalidRequest, readOnlyImage, unsupportedRequest } from '../../errors';
 import { loading } from '../../io/loading';
 import { readPadded } from '../../io/source';
@@ -25,8 +26,7 @@ export class RawNode implements BlockNode {
   readonly readOnly: boolean;
   readonly storage: Storage;
   private readonly probed: boolean;
-  private readonly inFlight = new Set<Promise<unknown>>();
-  private closed = false;
+  private readonly requests: RequestsInFlight;
 
   /** The node owns `storage` from then on. @throws EngineError `request.readOnly` when the storage cannot be written but must */
   constructor(storage: Storage, { nodeName, filename, readOnly, probed = false }: RawNodeOptions) {
@@ -38,6 +38,7 @@ export class RawNode implements BlockNode {
     this.filename = filename;
     this.readOnly = readOnly;
     this.probed = probed;
+    this.requests = new RequestsInFlight(filename);
   }
 
   get size(): number {
@@ -45,8 +46,8 @@ export class RawNode implements BlockNode {
   }
 
   read(guestOffset: number, target: Uint8Array): Awaitable<void> {
-    this.requireInside(guestOffset, target.length);
-    return this.tracked(
+    this.requests.require(guestOffset, target.length, this.size);
+    return this.requests.track(
       after(
         loading(() => this.storage.read(target, guestOffset)),
         (count) => {
@@ -62,38 +63,38 @@ export class RawNode implements BlockNode {
   }
 
   write(guestOffset: number, bytes: Uint8Array, options: WriteOptions = {}): Awaitable<void> {
-    this.requireInside(guestOffset, bytes.length);
+    this.requests.require(guestOffset, bytes.length, this.size);
     this.requireWritable();
     if (!this.probed || guestOffset >= PROBE_BYTES || bytes.length === 0) {
-      return this.tracked(this.durable(this.storage.write(bytes, guestOffset), options));
+      return this.requests.track(this.durable(this.storage.write(bytes, guestOffset), options));
     }
     const written = after(
       loading(() => this.requireStillRaw(guestOffset, bytes)),
       () => this.storage.write(bytes, guestOffset),
     );
-    return this.tracked(this.durable(written, options));
+    return this.requests.track(this.durable(written, options));
   }
 
   writeZeroes(guestOffset: number, length: number, options: ZeroOptions = {}): Awaitable<void> {
-    this.requireInside(guestOffset, length);
+    this.requests.require(guestOffset, length, this.size);
     this.requireWritable();
-    return this.tracked(this.durable(this.storage.writeZeroes(guestOffset, length, { unmap: options.mayUnmap === true }), options));
+    return this.requests.track(this.durable(this.storage.writeZeroes(guestOffset, length, { unmap: options.mayUnmap === true }), options));
   }
 
   discard(guestOffset: number, length: number): Awaitable<void> {
-    this.requireInside(guestOffset, length);
+    this.requests.require(guestOffset, length, this.size);
     this.requireWritable();
-    return this.tracked(this.storage.discard(guestOffset, length));
+    return this.requests.track(this.storage.discard(guestOffset, length));
   }
 
   async flush(): Promise<void> {
     if (!this.readOnly) {
-      await this.tracked(this.storage.flush());
+      await this.requests.track(this.storage.flush());
     }
   }
 
   blockStatus(guestOffset: number, length: number): Awaitable<NodeStatus> {
-    this.requireInside(guestOffset, Math.max(1, length));
+    this.requests.require(guestOffset, Math.max(1, length), this.size);
     return loading((): NodeStatus => {
       if (guestOffset >= this.storage.size) {
         return { class: 'zero', length, hostOffset: null };
@@ -114,15 +115,14 @@ export class RawNode implements BlockNode {
     if (preallocation !== 'off' && size < this.size) {
       throw unsupportedRequest("Preallocation can't be used for shrinking files");
     }
-    await this.tracked(this.storage.truncate(size, preallocation));
+    await this.requests.track(this.storage.truncate(size, preallocation));
   }
 
   async close(): Promise<void> {
-    if (this.closed) {
+    if (this.requests.ended) {
       return;
     }
-    this.closed = true;
-    await Promise.allSettled(this.inFlight);
+    await this.requests.end();
     try {
       if (!this.readOnly) {
         await this.storage.flush();
@@ -153,23 +153,5 @@ export class RawNode implements BlockNode {
     if (this.readOnly) {
       throw readOnlyImage(this.filename);
     }
-  }
-
-  private requireInside(guestOffset: number, length: number): void {
-    if (!(guestOffset >= 0 && length >= 0 && guestOffset + length <= this.size)) {
-      throw invalidRequest(`${length} bytes at guest offset ${guestOffset} reach past the end of the disk of ${this.size} bytes.`);
-    }
-    if (this.closed) {
-      throw invalidRequest(`${this.filename} is closed.`);
-    }
-  }
-
-  private tracked<T>(request: Awaitable<T>): Awaitable<T> {
-    if (isPromise(request)) {
-      this.inFlight.add(request);
-      const done = () => this.inFlight.delete(request);
-      request.then(done, done);
-    }
-    return request;
   }
 }

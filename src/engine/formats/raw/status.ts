@@ -1,4 +1,4 @@
-import { invalidRequest } from '../../errors';
+import { requireSomeInside } from '../../block/inFlight';
 import type { ByteSource } from '../../io/source';
 import { plainExtent, type GuestExtent, type LayerStatus } from '../extent';
 import { rawVirtualSize } from './size';
@@ -14,9 +14,7 @@ export class RawStatus implements LayerStatus {
   }
 
   blockStatus(guestOffset: number, length: number): GuestExtent {
-    if (!(guestOffset >= 0 && guestOffset < this.size && length > 0)) {
-      throw invalidRequest(`Guest offset ${guestOffset} lies outside the disk of ${this.size} bytes.`);
-    }
+    requireSomeInside(guestOffset, length, this.size);
     if (guestOffset >= this.source.size) {
       // The rest of the last sector.
       return plainExtent('zero', Math.min(length, this.size - guestOffset));

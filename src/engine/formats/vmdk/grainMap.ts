@@ -1,4 +1,4 @@
-import { invalidRequest } from '../../errors';
+import { requireSomeInside } from '../../block/inFlight';
 import type { ByteSource } from '../../io/source';
 import { plainExtent, unknownExtent, type GuestExtent, type LayerStatus } from '../extent';
 import type { Problem } from '../problem';
@@ -47,9 +47,7 @@ export class VmdkGrainMap implements LayerStatus {
   }
 
   blockStatus(guestOffset: number, length: number): GuestExtent {
-    if (!(guestOffset >= 0 && guestOffset < this.size && length > 0)) {
-      throw invalidRequest(`Guest offset ${guestOffset} lies outside the disk of ${this.size} bytes.`);
-    }
+    requireSomeInside(guestOffset, length, this.size);
     const wanted = Math.min(length, this.size - guestOffset);
     const extent = this.extentAt(guestOffset);
     if (!extent) {

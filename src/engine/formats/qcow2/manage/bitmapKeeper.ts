@@ -1,6 +1,7 @@
 import { after, type Awaitable } from '../../../awaitable';
 import { loading } from '../../../io/loading';
-import type { Qcow2Hooks, Qcow2Node } from '../write/qcow2Node';
+import type { Qcow2Hooks } from '../write/nodeOptions';
+import type { Qcow2Node } from '../write/qcow2Node';
 import { run } from '../write/steps';
 import { BitmapTracker } from './bitmapTracker';
 import { QuietImage } from './quietImage';

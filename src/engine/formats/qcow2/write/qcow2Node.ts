@@ -1,13 +1,13 @@
 import { isPromise, type Awaitable } from '../../../awaitable';
 import type { BlockNode, NodeStatus, Preallocation, WriteOptions, ZeroOptions } from '../../../block/blockNode';
+import { RequestsInFlight } from '../../../block/inFlight';
 import { corruptImage, EngineError, invalidRequest, readOnlyImage } from '../../../errors';
 import { requireOpenableQcow2 } from '../../../info/opening';
 import { loading, NotLoaded } from '../../../io/loading';
 import type { Storage } from '../../../io/storage';
 import { Qcow2ClusterMap } from '../clusterMap';
-import type { ClusterCipher } from '../crypto/clusterCipher';
 import { readQcow2Metadata, type Qcow2Metadata } from '../metadata';
-import { AUTOCLEAR, FEATURE, LIMITS } from '../structures';
+import { FEATURE } from '../structures';
 import { BitmapKeeper } from '../manage/bitmapKeeper';
 import { Claims } from './claims';
 import { Corruption } from './corruption';
@@ -17,57 +17,20 @@ import { GuestData } from './guestData';
 import { GuestWriter, type ImageParts } from './guestWriter';
 import { HeaderFields } from './headerFields';
 import { MetadataOrder } from './order';
-import { rebuildRefcounts } from './rebuild';
+import type { Qcow2Hooks, Qcow2NodeOptions } from './nodeOptions';
+import { openForWriting } from './openForWriting';
+import { Preparation } from './preparation';
+import { NOT_HERE, QuickPlaces } from './quickPlaces';
 import { Refcounts } from './refcounts';
 import { REGION, Regions } from './regions';
 import { Resizer } from './resizer';
-import { load, run, wait, type Steps } from './steps';
+import { run, wait, type Steps } from './steps';
 import { registerStructures, requireSeparateStructures } from './structureRegions';
 import { ActiveTables } from './tables';
-
-/** Told of what happens to an image that is open for writing: persistent bitmaps. */
-export interface Qcow2Hooks {
-  /** A guest's bytes change, or become zero; called before they do. */
-  onGuestChange?(guestOffset: number, length: number): void;
-  /** Before the first change after opening; whatever it writes is on the disk before the change. */
-  beforeFirstChange?(node: Qcow2Node): Awaitable<void>;
-  /** Before the disk's size changes, and after: bitmaps follow it. */
-  beforeResize?(): Awaitable<void>;
-  afterResize?(size: number): void;
-  /** The image is closed, or changed as a whole; everything else was written. */
-  beforeClose?(node: Qcow2Node): Awaitable<void>;
-}
-
-export interface Qcow2NodeOptions {
-  /** The node owns it, and the data file, from then on. */
-  readonly storage: Storage;
-  /** Where guest data lies, for images that keep it elsewhere. */
-  readonly dataFile?: Storage | null | undefined;
-  /** Opened for what unallocated ranges are read from; it stays its owner's to close. */
-  readonly backing: BlockNode | null;
-  readonly nodeName: string;
-  /** The image's name as QEMU has it in messages; the storage's when left out. */
-  readonly filename?: string | undefined;
-  readonly readOnly: boolean;
-  /** Bytes of tables to keep; 32 MiB when left out. */
-  readonly cacheBytes?: number | undefined;
-  /** For encrypted images. */
-  readonly cipher?: ClusterCipher | null | undefined;
-  /** When left out the image's persistent bitmaps are kept; whoever gives others sees to that. */
-  readonly hooks?: Qcow2Hooks | undefined;
-}
 
 const DEFAULT_CACHE = 32 * 1024 * 1024;
 /** Decompressed clusters that are kept. */
 const COMPRESSED_BYTES = 8 * 1024 * 1024;
-const KNOWN_AUTOCLEAR = AUTOCLEAR.bitmaps | AUTOCLEAR.rawExternalData;
-const COPIED_HIGH = 0x80000000;
-const KIND_HIGH = 0xc0000000;
-/** The largest cluster ends before 2^53; a place further on is the codec's to refuse. */
-const MAX_HOST = 2 ** 53 - 2 ** LIMITS.maxClusterBits;
-/** Not in the image: what lies below it supplies the bytes. */
-const NOT_HERE = -2;
-
 /**
  * A qcow2 image as a node. The order in which its metadata reaches the disk is told in `MetadataOrder`; requests that do not touch the
  * same clusters run at the same time.
@@ -93,12 +56,11 @@ export class Qcow2Node implements BlockNode {
   private readonly resizer: Resizer;
   private readonly corruption: Corruption;
   private readonly claims = new Claims();
-  private readonly inFlight = new Set<Promise<unknown>>();
+  private readonly requests: RequestsInFlight;
+  private readonly places: QuickPlaces;
   private current: Qcow2Metadata;
   private map: Qcow2ClusterMap;
-  private prepared = false;
-  private preparing: Promise<void> | null = null;
-  private closed = false;
+  private readonly preparation: Preparation;
 
   private constructor(metadata: Qcow2Metadata, options: Qcow2NodeOptions) {
     const { storage, dataFile = null, cacheBytes = DEFAULT_CACHE } = options;
@@ -111,6 +73,8 @@ export class Qcow2Node implements BlockNode {
     this.current = metadata;
     const { clusterSize } = metadata;
     this.clusterSize = clusterSize;
+    this.requests = new RequestsInFlight(this.filename);
+    this.preparation = new Preparation(() => this.prepare());
     this.header = new HeaderFields(storage, metadata);
     this.regions = new Regions(clusterSize);
     this.regions.add(REGION.header, 0);
@@ -144,6 +108,7 @@ export class Qcow2Node implements BlockNode {
     this.corruption = new Corruption(storage, this.header, this.order);
     this.tables.attach(this.order);
     this.codec = new EntryCodec(metadata);
+    this.places = new QuickPlaces(metadata, this.tables, !options.cipher);
     this.map = new Qcow2ClusterMap(metadata, this.tables, metadata.size);
     const parts: ImageParts = {
       storage,
@@ -156,7 +121,7 @@ export class Qcow2Node implements BlockNode {
       claims: this.claims,
       data: this.data,
       map: () => this.map,
-      prepare: () => this.prepare(),
+      prepare: () => this.preparation.ensure(),
     };
     this.writer = new GuestWriter(parts);
     this.compressor = new CompressedWriter(parts, this.writer);
@@ -224,16 +189,16 @@ export class Qcow2Node implements BlockNode {
   }
 
   read(guestOffset: number, target: Uint8Array): Awaitable<void> {
-    this.requireInside(guestOffset, target.length);
-    const host = this.hostInCluster(guestOffset, target.length, 0);
+    this.requests.require(guestOffset, target.length, this.size);
+    const host = this.places.toRead(guestOffset, target.length);
     if (host >= 0 && this.readAt(host, target)) {
       return;
     }
     const { backing } = this.data;
     if (host === NOT_HERE && backing !== null && guestOffset + target.length <= backing.size) {
-      return this.tracked(backing.read(guestOffset, target));
+      return this.requests.track(backing.read(guestOffset, target));
     }
-    return this.tracked(this.guarded(() => run(this.data.read(this.map, guestOffset, target))));
+    return this.requests.track(this.guarded(() => run(this.data.read(this.map, guestOffset, target))));
   }
 
   /** False where the bytes have to be fetched first. */
@@ -253,7 +218,7 @@ export class Qcow2Node implements BlockNode {
   }
 
   willRead(guestOffset: number, length: number): void {
-    const host = this.hostInCluster(guestOffset, length, 0);
+    const host = this.places.toRead(guestOffset, length);
     if (host >= 0) {
       this.data.file.willRead?.(host, length);
     } else if (host === NOT_HERE) {
@@ -262,9 +227,9 @@ export class Qcow2Node implements BlockNode {
   }
 
   write(guestOffset: number, bytes: Uint8Array, options?: WriteOptions): Awaitable<void> {
-    this.requireInside(guestOffset, bytes.length);
+    this.requests.require(guestOffset, bytes.length, this.size);
     this.requireWritable();
-    const host = this.claims.none && this.prepared ? this.hostInCluster(guestOffset, bytes.length, COPIED_HIGH) : -1;
+    const host = this.claims.none && this.preparation.done ? this.places.toWrite(guestOffset, bytes.length) : -1;
     if (host >= 0 && (this.dataFile !== null || this.regions.at(host, bytes.length) === 0)) {
       this.hooks.onGuestChange?.(guestOffset, bytes.length);
       const done = this.data.file.write(bytes, host);
@@ -278,29 +243,29 @@ export class Qcow2Node implements BlockNode {
   }
 
   private *writeSteps(guestOffset: number, bytes: Uint8Array): Steps<void> {
-    yield* this.prepare();
+    yield* this.preparation.ensure();
     this.hooks.onGuestChange?.(guestOffset, bytes.length);
     yield* this.writer.write(guestOffset, bytes);
   }
 
   writeZeroes(guestOffset: number, length: number, options: ZeroOptions = {}): Awaitable<void> {
-    this.requireInside(guestOffset, length);
+    this.requests.require(guestOffset, length, this.size);
     return this.changing(() => this.zeroSteps(guestOffset, length, options), options);
   }
 
   private *zeroSteps(guestOffset: number, length: number, options: ZeroOptions): Steps<void> {
-    yield* this.prepare();
+    yield* this.preparation.ensure();
     this.hooks.onGuestChange?.(guestOffset, length);
     yield* this.writer.zero(guestOffset, length, options.mayUnmap ?? false, options.noFallback ?? false);
   }
 
   discard(guestOffset: number, length: number): Awaitable<void> {
-    this.requireInside(guestOffset, length);
+    this.requests.require(guestOffset, length, this.size);
     return this.changing(() => this.discardSteps(guestOffset, length));
   }
 
   private *discardSteps(guestOffset: number, length: number): Steps<void> {
-    yield* this.prepare();
+    yield* this.preparation.ensure();
     this.hooks.onGuestChange?.(guestOffset, length);
     yield* this.writer.discard(guestOffset, length, false);
   }
@@ -311,7 +276,7 @@ export class Qcow2Node implements BlockNode {
   }
 
   private *emptySteps(): Steps<void> {
-    yield* this.prepare();
+    yield* this.preparation.ensure();
     yield* this.writer.discard(0, this.size, true);
   }
 
@@ -321,12 +286,12 @@ export class Qcow2Node implements BlockNode {
    * @param bytes a cluster; the last one of the disk may be shorter
    */
   writeCompressed(guestOffset: number, bytes: Uint8Array): Awaitable<void> {
-    this.requireInside(guestOffset, bytes.length);
+    this.requests.require(guestOffset, bytes.length, this.size);
     return this.changing(() => this.compressedSteps(guestOffset, bytes));
   }
 
   private *compressedSteps(guestOffset: number, bytes: Uint8Array): Steps<void> {
-    yield* this.prepare();
+    yield* this.preparation.ensure();
     this.hooks.onGuestChange?.(guestOffset, bytes.length);
     yield* this.compressor.write(guestOffset, bytes);
   }
@@ -335,11 +300,11 @@ export class Qcow2Node implements BlockNode {
     if (this.readOnly) {
       return;
     }
-    await this.tracked(this.corruption.guard(() => this.order.commit()));
+    await this.requests.track(this.corruption.guard(() => this.order.commit()));
   }
 
   blockStatus(guestOffset: number, length: number): Awaitable<NodeStatus> {
-    this.requireInside(guestOffset, length);
+    this.requests.require(guestOffset, length, this.size);
     if (length === 0) {
       throw invalidRequest('The status of no bytes was asked for.');
     }
@@ -359,7 +324,7 @@ export class Qcow2Node implements BlockNode {
   }
 
   private *resizeSteps(size: number, preallocation: Preallocation): Steps<void> {
-    yield* this.prepare();
+    yield* this.preparation.ensure();
     if (size !== this.size) {
       yield* wait(this.hooks.beforeResize?.());
     }
@@ -370,16 +335,15 @@ export class Qcow2Node implements BlockNode {
 
   /** Gives a range clusters of its own, where it has none; what the guest reads stays. */
   async preallocate(guestOffset: number, length: number, preallocation: Preallocation): Promise<void> {
-    this.requireInside(guestOffset, length);
+    this.requests.require(guestOffset, length, this.size);
     await this.changing(() => this.resizer.preallocate(guestOffset, guestOffset + length, preallocation));
   }
 
   async close(): Promise<void> {
-    if (this.closed) {
+    if (this.requests.ended) {
       return;
     }
-    this.closed = true;
-    await Promise.allSettled(this.inFlight);
+    await this.requests.end();
     try {
       if (!this.readOnly && !this.corruption.found) {
         await this.hooks.beforeClose?.(this);
@@ -391,13 +355,26 @@ export class Qcow2Node implements BlockNode {
     }
   }
 
+  /** Before the first change after opening: what contradicts itself is refused, hooks are told, and refcounts may lag behind from then on. */
+  private *prepare(): Steps<void> {
+    this.refcounts.requireConsistent();
+    this.tables.requireConsistent();
+    requireSeparateStructures(this.regions, this.metadata);
+    yield* wait(this.hooks.beforeFirstChange?.(this));
+    if (this.metadata.lazyRefcounts) {
+      yield* this.header.update({ incompatible_features: this.header.bigint('incompatible_features') | FEATURE.dirty });
+      yield this.storage.flush();
+      this.order.lazy = true;
+    }
+  }
+
   /** Writes everything, and marks the image clean. */
   *settle(): Steps<void> {
     yield* this.order.settle();
     if ((this.header.bigint('incompatible_features') & FEATURE.dirty) !== 0n && this.metadata.version >= 3) {
       yield* this.header.update({ incompatible_features: this.header.bigint('incompatible_features') & ~FEATURE.dirty });
       yield this.storage.flush();
-      this.prepared = false;
+      this.preparation.done = false;
     }
   }
 
@@ -413,54 +390,13 @@ export class Qcow2Node implements BlockNode {
     this.map = new Qcow2ClusterMap(metadata, this.tables, metadata.size);
     this.data.generation++;
     registerStructures(this.regions, metadata);
-    this.prepared = false;
-  }
-
-  /**
-   * The place of a range that lies in one cluster, as the most frequent kind of entry says it; -1 where more has to be looked at.
-   * @param copied `COPIED_HIGH` when the cluster must be the guest's alone
-   */
-  private hostInCluster(guestOffset: number, length: number, copied: number): number {
-    const { clusterSize, tables, current } = this;
-    if (current.extendedL2 || this.data.cipher) {
-      return -1;
-    }
-    const cluster = Math.floor(guestOffset / clusterSize);
-    const within = guestOffset - cluster * clusterSize;
-    const l1Index = Math.floor(cluster / current.l2Entries);
-    const table = tables.tableOffset(l1Index);
-    if (within + length > clusterSize || length === 0 || table % clusterSize !== 0 || (copied !== 0 && !tables.isCopied(l1Index))) {
-      return -1;
-    }
-    if (table === 0) {
-      return NOT_HERE;
-    }
-    const entry = cluster - l1Index * current.l2Entries;
-    const slice = tables.slices.cached(table + Math.floor(entry / tables.entriesPerSlice) * tables.slices.pieceBytes);
-    if (!slice) {
-      return -1;
-    }
-    const at = (entry % tables.entriesPerSlice) * 8;
-    const high = slice.view.getUint32(at);
-    const low = slice.view.getUint32(at + 4);
-    if (high === 0 && low === 0) {
-      return NOT_HERE;
-    }
-    const host = (high & 0x00ffffff) * 2 ** 32 + (low & 0xfffffe00 ? (low & 0xfffffe00) >>> 0 : 0);
-    const plain = (high & KIND_HIGH) >>> 0 === COPIED_HIGH || (copied === 0 && (high & KIND_HIGH) === 0);
-    if (!plain || (low & 1) !== 0 || host === 0 || host % clusterSize !== 0 || (this.dataFile && host !== guestOffset - within)) {
-      return -1;
-    }
-    if (host >= MAX_HOST) {
-      return -1;
-    }
-    return host + within;
+    this.preparation.done = false;
   }
 
   private changing(steps: () => Steps<void>, options?: WriteOptions): Awaitable<void> {
     this.requireWritable();
     const done = this.corruption.guard(() => run(steps()));
-    return this.tracked(options?.fua ? Promise.resolve(done).then(() => this.flush()) : done);
+    return this.requests.track(options?.fua ? Promise.resolve(done).then(() => this.flush()) : done);
   }
 
   /** A writer's contradictions are noted also where a read meets them. */
@@ -468,78 +404,10 @@ export class Qcow2Node implements BlockNode {
     return this.readOnly ? work() : this.corruption.guard(work);
   }
 
-  /** Before the first change: hooks, and the mark of an image whose refcounts lag behind. */
-  private *prepare(): Steps<void> {
-    while (!this.prepared) {
-      if (this.preparing) {
-        yield this.preparing;
-      } else {
-        const preparing = run(this.prepareOnce());
-        if (isPromise(preparing)) {
-          const done = () => {
-            this.preparing = null;
-          };
-          this.preparing = preparing;
-          preparing.then(done, done);
-          yield preparing;
-        }
-      }
-    }
-  }
-
-  private *prepareOnce(): Steps<void> {
-    this.refcounts.requireConsistent();
-    this.tables.requireConsistent();
-    requireSeparateStructures(this.regions, this.metadata);
-    yield* wait(this.hooks.beforeFirstChange?.(this));
-    if (this.metadata.lazyRefcounts) {
-      yield* this.header.update({ incompatible_features: this.header.bigint('incompatible_features') | FEATURE.dirty });
-      yield this.storage.flush();
-      this.order.lazy = true;
-    }
-    this.prepared = true;
-  }
-
-  private tracked<T>(result: Awaitable<T>): Awaitable<T> {
-    if (isPromise(result)) {
-      this.inFlight.add(result);
-      const done = () => {
-        this.inFlight.delete(result);
-      };
-      result.then(done, done);
-    }
-    return result;
-  }
-
-  private requireInside(guestOffset: number, length: number): void {
-    if (!(guestOffset >= 0 && length >= 0 && guestOffset + length <= this.size)) {
-      throw invalidRequest(`${length} bytes at offset ${guestOffset} are outside the disk of ${this.size} bytes.`);
-    }
-    if (this.closed) {
-      throw invalidRequest(`${this.filename} is closed.`);
-    }
-  }
-
   private requireWritable(): void {
     if (this.readOnly || this.data.cipher?.writable === false) {
       throw readOnlyImage(this.filename);
     }
     this.corruption.requireNone();
-  }
-}
-
-function* openForWriting(storage: Storage, metadata: Qcow2Metadata): Steps<void> {
-  if (metadata.version < 3) {
-    return;
-  }
-  const header = yield* load(() => new HeaderFields(storage, metadata));
-  if (metadata.dirty) {
-    yield* rebuildRefcounts(storage, metadata);
-    yield* header.update({ incompatible_features: metadata.incompatibleFeatures & ~FEATURE.dirty });
-    yield storage.flush();
-  }
-  if ((metadata.autoclearFeatures & ~KNOWN_AUTOCLEAR) !== 0n) {
-    yield* header.update({ autoclear_features: metadata.autoclearFeatures & KNOWN_AUTOCLEAR });
-    yield storage.flush();
   }
 }
