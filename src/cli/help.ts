@@ -289,6 +289,7 @@ const COMMANDS: Readonly<Record<string, CommandHelp>> = {
       ['-D, --description TEXT', 'tell clients what the export is'],
       ['-A, --allocation-depth', 'let clients ask which image of the chain holds what'],
       ['-B, --bitmap NAME', 'let clients ask what a persistent bitmap says'],
+      ['--copy-on-read', 'copy what is read from backing files into the image'],
       ['--discard unmap|ignore', 'what clients give up is given back to the file system, or kept (ignore)'],
       ['--tls-creds ID', 'serve only clients with TLS; ID of --object tls-creds-x509,id=ID,endpoint=server,dir=FOLDER'],
       ['--fork', 'serve in the background; ends when clients can come'],

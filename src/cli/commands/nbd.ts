@@ -7,7 +7,7 @@ import { NbdServer, type NbdAddress } from '../../engine/exports/nbdServer';
 import { storedBitmap } from '../../engine/exports/storedBitmap';
 import { followGate } from '../../engine/gate/policies';
 import { removeFile } from '../../engine/io/fileStorage';
-import { CommandLine, FORMAT, requireCacheMode, type Context } from '../commandLine';
+import { CommandLine, FORMAT, requireCacheMode, warn, type Context } from '../commandLine';
 import { announceReady, forkServer } from '../daemon';
 import { CommandError } from '../errors';
 import { managedFile, manageContext } from '../managing';
@@ -39,6 +39,7 @@ export async function nbd(args: readonly string[], context: Context): Promise<nu
         { name: 'nocache', short: 'n', long: 'nocache' },
         { name: 'aio', long: 'aio', argument: true },
         { name: 'discard', long: 'discard', argument: true },
+        { name: 'copy-on-read', long: 'copy-on-read', own: true },
         { name: 'detect-zeroes', long: 'detect-zeroes', argument: true },
       ],
       operands: [1, 1],
@@ -53,6 +54,9 @@ export async function nbd(args: readonly string[], context: Context): Promise<nu
   }
   const image = await open(line, settings.readOnly, context);
   try {
+    if (line.has('copy-on-read')) {
+      image.node.setCopyOnRead({ bottom: null, onError: tellOnce(context) });
+    }
     await serve(image, line, settings);
   } finally {
     await image.close();
@@ -73,6 +77,9 @@ function readSettings(line: CommandLine): Settings {
   const detectZeroes = line.value('detect-zeroes') ?? 'off';
   if (detectZeroes !== 'off') {
     throw new CommandError(`--detect-zeroes=${detectZeroes} is not available in this version`);
+  }
+  if (line.has('copy-on-read') && line.has('read-only')) {
+    throw new CommandError("Can't use copy-on-read on read-only device");
   }
   const socket = line.value('socket');
   if (socket !== null && !socket.startsWith('/')) {
@@ -139,6 +146,17 @@ async function open(line: CommandLine, readOnly: boolean, context: Context): Pro
     }
     throw error;
   }
+}
+
+/** The guest has its bytes whatever becomes of the copies: that is worth one line. */
+function tellOnce(context: Context): (error: unknown) => void {
+  let told = false;
+  return (error) => {
+    if (!told) {
+      told = true;
+      warn(context, `What is read is not copied any more: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  };
 }
 
 async function serve(image: OpenedImage, line: CommandLine, settings: Settings): Promise<void> {

@@ -1,18 +1,9 @@
-import { after, isPromise, type Awaitable } from '../awaitable';
+import { isPromise, type Awaitable } from '../awaitable';
 import { dataAhead } from './above';
 import type { BlockNode, DataAhead, NodeStatus, Preallocation, WriteOptions, ZeroOptions } from './blockNode';
+import { CopyOnRead, type CopyOnReadOptions, type ReadCounts } from './copyOnRead';
 import { populate, type Populated } from './populate';
 import { RequestTracker } from './requests';
-
-/** What copy-on-read is told. */
-export interface CopyOnReadOptions {
-  /** The lowest node whose data is copied (QEMU's `bottom`); null for the whole chain. */
-  readonly bottom: BlockNode | null;
-  /** Asked before each copy; false leaves the layer as it is. For a layer that may only grow so far. */
-  readonly mayCopy?: ((bytes: number) => boolean) | undefined;
-  /** Told when a copy could not be written: the guest has its bytes all the same. */
-  readonly onError?: ((error: unknown) => void) | undefined;
-}
 
 /** Sees the guest's requests come and go. */
 export interface GuestObserver {
@@ -30,26 +21,16 @@ export interface GuestChange {
   apply(node: BlockNode): Awaitable<void>;
 }
 
-/** Where the bytes that a guest read came from. */
-export interface ReadCounts {
-  /** Bytes that the layer had. */
-  readonly hits: number;
-  /** Bytes that were read from below. */
-  readonly misses: number;
-}
-
 /**
  * An image as its guests and its jobs see it: every change is known while it is in flight, so that a job's copy and a guest's write never
  * meet, and reads may be copied into the layer on the way (QEMU's copy-on-read), switched on and off while the guest runs.
  */
 export class TrackedNode implements BlockNode {
   readonly requests = new RequestTracker();
-  private copyOnRead: CopyOnReadOptions | null = null;
+  private readonly copyOnRead = new CopyOnRead(this.requests, () => this.current);
   private readonly observers = new Set<GuestObserver>();
   private readonly changeListeners = new Set<(change: GuestChange) => Awaitable<void>>();
   private current: BlockNode;
-  private hits = 0;
-  private misses = 0;
 
   constructor(image: BlockNode) {
     this.current = image;
@@ -95,12 +76,12 @@ export class TrackedNode implements BlockNode {
 
   /** Counted since the node was opened, while copy-on-read was on. */
   get readCounts(): ReadCounts {
-    return { hits: this.hits, misses: this.misses };
+    return this.copyOnRead.counts;
   }
 
   /** Null switches it off. Copies in flight end as they are. */
   setCopyOnRead(options: CopyOnReadOptions | null): void {
-    this.copyOnRead = options;
+    this.copyOnRead.options = options;
   }
 
   /** Tells of guest requests until the returned function is called. */
@@ -120,7 +101,7 @@ export class TrackedNode implements BlockNode {
   }
 
   read(guestOffset: number, target: Uint8Array): Awaitable<void> {
-    return this.observed(() => (this.copyOnRead ? this.readCopying(guestOffset, target, 0) : this.image.read(guestOffset, target)));
+    return this.observed(() => this.copyOnRead.read(guestOffset, target));
   }
 
   write(guestOffset: number, bytes: Uint8Array, options?: WriteOptions): Awaitable<void> {
@@ -217,49 +198,5 @@ export class TrackedNode implements BlockNode {
     }
     ended();
     return result;
-  }
-
-  /** What the layer has goes straight into the reader's buffer; what it has not is copied first and then read from it. */
-  private readCopying(guestOffset: number, target: Uint8Array, from: number): Awaitable<void> {
-    for (let done = from; done < target.length;) {
-      const step = this.readPiece(guestOffset + done, target.subarray(done));
-      if (isPromise(step)) {
-        const here = done;
-        return step.then((bytes) => this.readCopying(guestOffset, target, here + bytes));
-      }
-      done += step;
-    }
-  }
-
-  private readPiece(offset: number, target: Uint8Array): Awaitable<number> {
-    return after(this.image.blockStatus(offset, target.length), ({ class: kind, length }) => {
-      const part = target.subarray(0, Math.min(length, target.length));
-      if (kind === 'unallocated') {
-        this.misses += part.length;
-        return after(this.copyFor(offset, part.length), () => after(this.image.read(offset, part), () => part.length));
-      }
-      this.hits += part.length;
-      return after(this.image.read(offset, part), () => part.length);
-    });
-  }
-
-  private copyFor(offset: number, length: number): Awaitable<void> {
-    const options = this.copyOnRead;
-    if (options === null || this.image.readOnly || options.mayCopy?.(length) === false) {
-      return;
-    }
-    const failed = (error: unknown) => {
-      // The guest asked for bytes, not for a copy: it gets them from below.
-      options.onError?.(error);
-    };
-    try {
-      const step = this.populate(options.bottom === null ? null : options.bottom.backing, offset, length);
-      if (isPromise(step)) {
-        return step.then(({ length: done }) => (done < length ? this.copyFor(offset + done, length - done) : undefined), failed);
-      }
-      return step.length < length ? this.copyFor(offset + step.length, length - step.length) : undefined;
-    } catch (error) {
-      failed(error);
-    }
   }
 }

@@ -165,6 +165,61 @@ describe('copy-on-read', () => {
     }
   });
 
+  test.each(seeds)('reads of the base exactly the clusters that the guest needs, once (seed %i)', async (caseSeed) => {
+    const random = new Random(caseSeed);
+    const base = new MemoryNode('base', { size: SIZE, clusterSize: CLUSTER, slow: new Random(caseSeed + 1) });
+    await base.write(0, pattern(random, SIZE));
+    const top = new MemoryNode('top', { size: SIZE, clusterSize: CLUSTER, backing: base, slow: new Random(caseSeed + 2) });
+    const node = new TrackedNode(top);
+    node.setCopyOnRead({ bottom: null });
+    const reads = Array.from({ length: 60 }, () => range(random, SIZE));
+    const wanted = new Set(
+      reads.flatMap(({ offset, length }) =>
+        Array.from({ length: Math.ceil((offset + length) / CLUSTER) - Math.floor(offset / CLUSTER) }, (_, index) =>
+          Math.floor(offset / CLUSTER + index),
+        ),
+      ),
+    );
+    for (let round = 0; round < 2; round++) {
+      await Promise.all(reads.map(async ({ offset, length }) => node.read(offset, new Uint8Array(length))));
+    }
+    const needed = [...wanted].reduce((bytes, cluster) => bytes + Math.min(CLUSTER, SIZE - cluster * CLUSTER), 0);
+    expect(base.reads.reduce((bytes, { length }) => bytes + length, 0)).toBe(needed);
+  });
+
+  test.each(seeds)('shows the guest its own bytes while it is switched on and off (seed %i)', async (caseSeed) => {
+    const world = await makeWorld(caseSeed, true);
+    const { random, node, expected } = world;
+    const busy = new Set<{ offset: number; length: number }>();
+    const requests: Promise<void>[] = [];
+    for (let request = 0; request < 300; request++) {
+      if (random.chance(0.1)) {
+        node.setCopyOnRead(random.chance(0.5) ? { bottom: random.chance(0.5) ? null : world.middle } : null);
+      }
+      const entry = range(random, SIZE);
+      const { offset, length } = entry;
+      if ([...busy].some((other) => other.offset < offset + length && offset < other.offset + other.length)) {
+        await Promise.race(requests);
+        continue;
+      }
+      busy.add(entry);
+      const write = random.chance(0.4);
+      const bytes = write ? pattern(random, length) : new Uint8Array(length);
+      if (write) {
+        expected.set(bytes, offset);
+      }
+      const wanted = expected.slice(offset, offset + length);
+      requests.push(
+        Promise.resolve(write ? node.write(offset, bytes) : node.read(offset, bytes)).then(() => {
+          busy.delete(entry);
+          expect(bytes).toEqual(wanted);
+        }),
+      );
+    }
+    await Promise.all(requests);
+    expect(await contents(node)).toEqual(expected);
+  });
+
   test('copies nothing from below its bottom', async () => {
     const world = await makeWorld(seed, false);
     const before = [...world.top.allocated];
