@@ -209,7 +209,7 @@ class DiskCopy {
       return this.put(offset, bytes);
     }
     const waiting: Promise<void>[] = [];
-    for (const { start, end, zero } of zeroRuns(bytes, this.unit, sparseBytes)) {
+    for (const { start, end, zero } of zeroRuns(bytes, offset, this.unit, sparseBytes)) {
       const done = zero
         ? this.writeZeroes(offset + start, end - start)
         : this.put(offset + start, end - start === bytes.length ? bytes : bytes.subarray(start, end));

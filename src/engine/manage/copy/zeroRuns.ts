@@ -23,14 +23,17 @@ export function isZero(bytes: Buffer, start = 0, end = bytes.length): boolean {
 /**
  * Splits a buffer into data and zeroes. Zeroes in the middle of data count only from `least` bytes on, at the beginning always: what
  * came before may have ended in zeroes.
- * @param unit what is looked at, in bytes: a divisor of the buffer's place on the disk
+ * @param offset the buffer's place on the disk
+ * @param unit what is looked at, in bytes, counted from the beginning of the disk
  */
-export function* zeroRuns(bytes: Buffer, unit: number, least: number): Generator<Run, void, undefined> {
+export function* zeroRuns(bytes: Buffer, offset: number, unit: number, least: number): Generator<Run, void, undefined> {
   const { length } = bytes;
+  const before = offset % unit;
+  const endOf = (at: number) => Math.min(length, at + unit - ((before + at) % unit));
   const reach = (from: number, zero: boolean) => {
     let at = from;
-    while (at < length && isZero(bytes, at, Math.min(length, at + unit)) === zero) {
-      at = Math.min(length, at + unit);
+    while (at < length && isZero(bytes, at, endOf(at)) === zero) {
+      at = endOf(at);
     }
     return at;
   };
