@@ -35,8 +35,8 @@ export interface GuestRange {
   readonly length: number;
 }
 
-/** QEMU's MirrorSyncMode: all that the guest reads, only what the image itself has, or only what changes from now on. */
-export type MirrorSync = 'full' | 'top' | 'none';
+/** QEMU's MirrorSyncMode: all that the guest reads, or only what the image itself has. */
+export type MirrorSync = 'full' | 'top';
 
 /** What a job is asked to do. */
 export type JobRequest =

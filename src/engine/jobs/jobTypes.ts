@@ -1,7 +1,9 @@
 import type { JobPreview, JobRequest } from '../../protocol/jobs';
 import { unsupportedRequest } from '../errors';
-import { previewStream } from './preview';
+import { previewCommit, previewMirror, previewStream } from './preview';
 import type { JobParts, PreparedJob } from './preparedJob';
+import { prepareCommit } from './commitJob';
+import { prepareMirror } from './mirrorJob';
 import { prepareStream } from './streamJob';
 
 /** Opens what a job of any type needs. @throws EngineError as `JobManager.start` */
@@ -9,6 +11,10 @@ export function prepareJob(request: JobRequest, parts: JobParts): Promise<Prepar
   switch (request.type) {
     case 'stream':
       return prepareStream(request, parts);
+    case 'commit':
+      return prepareCommit(request, parts);
+    case 'mirror':
+      return prepareMirror(request, parts);
     default:
       return Promise.reject(unsupportedRequest(`Jobs of the type '${request.type}' are not available in this version.`));
   }
@@ -19,6 +25,10 @@ export function previewJob(request: JobRequest, parts: JobParts): Promise<JobPre
   switch (request.type) {
     case 'stream':
       return previewStream(request, parts);
+    case 'commit':
+      return previewCommit(request, parts);
+    case 'mirror':
+      return previewMirror(request, parts);
     default:
       return Promise.reject(unsupportedRequest(`Jobs of the type '${request.type}' are not available in this version.`));
   }

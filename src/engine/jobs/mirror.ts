@@ -3,10 +3,11 @@ import { statusAbove } from '../block/above';
 import type { BlockNode } from '../block/blockNode';
 import { DirtyBitmap } from '../block/dirtyBitmap';
 import type { GuestChange, TrackedNode } from '../block/trackedNode';
+import type { GuestActivity } from './guestActivity';
 import type { JobContext, JobWork } from './job';
 import { SteadyFlush } from './steadyFlush';
 
-/** Copied at a time: what a guest may have to wait for at the very end. */
+/** Copied at a time where nobody says how busy the guest is. */
 const CHUNK = 512 * 1024;
 /** The guest's changes are remembered in pieces of this many bytes, at least a cluster of the target. */
 const GRANULARITY = 64 * 1024;
@@ -22,10 +23,18 @@ export interface MirrorOptions {
   /** The target is known to read as zero, so zeroes need not be written. */
   readonly targetIsZero: boolean;
   /**
-   * Called when the job is completed, with everything copied and on the disk, and no request of the guest in flight: makes the source's
-   * requests go to the target, and whatever else belongs to it.
+   * Called when the job is completed: makes the source's requests go to the target, and whatever else belongs to it. Nothing of the guest may
+   * be in flight then; in that state calls `settle` first, which copies the last changes.
    */
-  pivot(): Promise<void>;
+  pivot(settle: () => Promise<void>): Promise<void>;
+  /** Whether a guest uses the disk: it may have to wait for one piece's copy. */
+  readonly activity?: GuestActivity | undefined;
+  /** Before anything is copied. */
+  prepare?(): Promise<void>;
+  /** After an end before source and target were alike. */
+  giveUp?(): void;
+  /** Gives the images up, however the job ended. */
+  release?(): Promise<void>;
 }
 
 /**
@@ -40,14 +49,20 @@ export class MirrorWork implements JobWork {
   private stopListening: (() => void) | null = null;
   /** Whether the guest's changes go to the target as well. */
   private following = false;
+  private alike = false;
 
   constructor(options: MirrorOptions) {
     this.options = options;
     this.dirty = new DirtyBitmap(options.source.size, Math.max(GRANULARITY, options.target.clusterSize ?? 0));
   }
 
+  private get chunk(): number {
+    return this.options.activity?.chunkBytes ?? CHUNK;
+  }
+
   async run(context: JobContext): Promise<void> {
     const { source, target } = this.options;
+    await this.options.prepare?.();
     this.stopListening = source.onDidChange((change) => this.follow(change));
     // Changes that began before nobody tells of.
     await source.requests.drain();
@@ -57,26 +72,34 @@ export class MirrorWork implements JobWork {
     while (!context.isCompleting) {
       await this.catchUp(context, flush);
       context.becomeReady();
+      this.alike = true;
       await context.checkpoint();
       await context.idle(PAUSE_MS);
     }
     await flush.end();
-    await Promise.resolve(source.requests.run(0, Infinity, true, () => this.finish(flush)));
+    await this.options.pivot(() => this.finish(flush));
   }
 
-  /** With the guest's writes waiting: the last changes, and then the guest is on the target. */
+  /** With the guest's writes waiting: the last changes. */
   private async finish(flush: SteadyFlush): Promise<void> {
-    for (let piece = this.dirty.take(0, CHUNK); piece; piece = this.dirty.take(0, CHUNK)) {
+    for (let piece = this.dirty.take(0, this.chunk); piece; piece = this.dirty.take(0, this.chunk)) {
       await this.copy(piece.offset, piece.length, true);
     }
     await flush.end();
-    await this.options.pivot();
     this.stopListening?.();
   }
 
-  release(): Promise<void> {
+  abort(): Promise<void> {
     this.stopListening?.();
     return Promise.resolve();
+  }
+
+  async release(): Promise<void> {
+    this.stopListening?.();
+    await this.options.release?.();
+    if (!this.alike) {
+      this.options.giveUp?.();
+    }
   }
 
   private async follow(change: GuestChange): Promise<void> {
@@ -102,7 +125,7 @@ export class MirrorWork implements JobWork {
         at += length;
         continue;
       }
-      const piece = kind === 'data' ? Math.min(length, CHUNK) : length;
+      const piece = kind === 'data' ? Math.min(length, this.chunk) : length;
       await this.attempt(context, at, piece, kind === 'data', flush);
       at += piece;
     }
@@ -110,7 +133,11 @@ export class MirrorWork implements JobWork {
 
   /** Copies what the guest has changed meanwhile. */
   private async catchUp(context: JobContext, flush: SteadyFlush): Promise<void> {
-    for (let piece = this.dirty.take(0, CHUNK); piece; piece = this.dirty.take(piece.offset, CHUNK) ?? this.dirty.take(0, CHUNK)) {
+    for (
+      let piece = this.dirty.take(0, this.chunk);
+      piece;
+      piece = this.dirty.take(piece.offset, this.chunk) ?? this.dirty.take(0, this.chunk)
+    ) {
       await this.attempt(context, piece.offset, piece.length, true, flush);
     }
   }

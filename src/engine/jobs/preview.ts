@@ -6,6 +6,8 @@ import type { OpenedImage } from '../block/graph/blockGraph';
 import { freeSpace } from '../io/freeSpace';
 import { Pace } from '../pace';
 import type { JobParts } from './preparedJob';
+import { commitSpan, type CommitRequest } from './commitJob';
+import type { MirrorRequest } from './mirrorJob';
 import { baseOf, type StreamRequest } from './streamJob';
 
 export async function previewStream(request: StreamRequest, parts: JobParts): Promise<JobPreview> {
@@ -25,6 +27,70 @@ export async function previewStream(request: StreamRequest, parts: JobParts): Pr
       dependents: image.dependents(own.node),
     };
   });
+}
+
+export async function previewCommit(request: CommitRequest, parts: JobParts): Promise<JobPreview> {
+  return reading(request.image, parts, async (image) => {
+    const chain = image.chain();
+    const span = commitSpan(request, chain, parts.currentFolder);
+    const [top, base] = [chain[span.top]!, chain[span.base]!];
+    const { bytes, missing } = await bytesAbove(top.node, base.node, parts.signal);
+    const overlay = chain[span.top - 1];
+    const changed = chain.slice(span.top + 1, span.base + 1);
+    return {
+      bytesToCopy: bytes,
+      spaceNeeded: missing,
+      spaceFree: freeSpace(dirname(base.path)),
+      written: [base.path, ...(overlay ? [overlay.path] : [])],
+      // The base itself reads as `top` afterwards, for whoever else is built on it.
+      invalidated: changed.map(({ path }) => path),
+      relinked: overlay ? [{ path: overlay.path, backing: base.path }] : [],
+      dependents: changed.flatMap(({ node }) => image.dependents(node)),
+    };
+  });
+}
+
+export async function previewMirror(request: MirrorRequest, parts: JobParts): Promise<JobPreview> {
+  return reading(request.image, parts, async (image) => {
+    const chain = image.chain();
+    const below = request.sync === 'top' ? (chain[1]?.node ?? null) : null;
+    const { bytes } = await bytesAbove(image.node, below, parts.signal);
+    return {
+      bytesToCopy: bytes,
+      spaceNeeded: bytes,
+      spaceFree: freeSpace(dirname(request.target)),
+      written: [request.target],
+      invalidated: [],
+      relinked: [],
+      dependents: [],
+    };
+  });
+}
+
+/** Bytes of data that a chain has above `base`; and how many of them the base has no place for yet. */
+async function bytesAbove(
+  top: BlockNode,
+  base: BlockNode | null,
+  signal: AbortSignal | undefined,
+): Promise<{ readonly bytes: number; readonly missing: number }> {
+  const pace = new Pace({ signal });
+  let bytes = 0;
+  let missing = 0;
+  for (let at = 0; at < top.size;) {
+    if (pace.due()) {
+      await pace.turn(at, top.size);
+    }
+    const above = await statusAbove(top, base, at, top.size - at);
+    let { length } = above;
+    if (above.class === 'data') {
+      const own = base === null || at >= base.size ? null : await base.blockStatus(at, Math.min(length, base.size - at));
+      length = own ? Math.min(length, own.length) : length;
+      bytes += length;
+      missing += own?.class === 'data' ? 0 : length;
+    }
+    at += length;
+  }
+  return { bytes, missing };
 }
 
 async function reading<T>(

@@ -47,8 +47,8 @@ export interface OpenImageOptions {
   readonly user: string;
   /** What is written changes nothing of what is read: images that are in use as backing files may be written so. Not with `readOnly`. */
   readonly unchanged?: boolean | undefined;
-  /** Reads an internal snapshot of the image; only `readOnly`. */
-  readonly view?: LayerView | undefined;
+  /** Reads an internal snapshot of the image, perhaps chosen when the image is seen; only `readOnly`. */
+  readonly view?: LayerView | ((image: Layer) => LayerView) | undefined;
   /** Neither takes locks nor heeds those of others; only `readOnly`. */
   readonly forceShare?: boolean | undefined;
   /** The passphrase of an encrypted image, null where there is none. */
@@ -59,6 +59,8 @@ export interface OpenImageOptions {
   /** False: nothing of what is written is flushed (QEMU's `cache=unsafe`), for an image that is worth nothing before it is complete. */
   readonly durable?: boolean | undefined;
 }
+
+type SeenImageOptions = OpenImageOptions & { readonly view: LayerView };
 
 /** An image that somebody uses. */
 export interface OpenedImage {
@@ -81,10 +83,10 @@ export interface OpenedImage {
    */
   relink(base: BlockNode | null, record: () => Promise<void>): Promise<void>;
   /**
-   * Makes all users of this image use another, open for writing and showing the guest the same, from now on. To be called while no request
-   * that changes this image is in flight.
+   * Makes all users of this image use another, open for writing, from now on.
+   * @param settle makes both show the guest the same, while no request that changes this image is in flight
    */
-  pivot(target: OpenedImage): Promise<void>;
+  pivot(target: BlockNode, settle: () => Promise<void>): Promise<void>;
   /**
    * Lets a job write one of the images below, and so change what those between read. Everybody else keeps away from them until the returned
    * function is called.
@@ -143,8 +145,8 @@ export class BlockGraph {
 
   private async openNow(filename: string, options: OpenImageOptions): Promise<OpenedImage> {
     const { gate, currentFolder } = this.options;
-    const { format, readOnly, unchanged = false, view = ACTIVE_VIEW, forceShare = false, signal } = options;
-    if (!readOnly && (forceShare || view.kind === 'snapshot')) {
+    const { format, readOnly, unchanged = false, view: wanted = ACTIVE_VIEW, forceShare = false, signal } = options;
+    if (!readOnly && (forceShare || typeof wanted === 'function' || wanted.kind === 'snapshot')) {
       throw invalidRequest(forceShare ? 'An image that is written cannot be shared by force.' : 'An internal snapshot is only read.');
     }
     const chain = await openChain(filename, { gate, currentFolder, format, signal, locks: null });
@@ -155,7 +157,8 @@ export class BlockGraph {
         requireOpenableLayer(layer.detail);
       }
       requireSameParents(chain.layers);
-      const top = await this.addChain(chain, options, view, made);
+      const view = typeof wanted === 'function' ? wanted(chain.layers[0]!) : wanted;
+      const top = await this.addChain(chain, { ...options, view }, made);
       const parent = unchanged ? fillingParent(options.user) : rootParent(options.user, readOnly);
       requireCompatible(filename, top.parents.values(), parent);
       if (!readOnly && top.tracked.readOnly) {
@@ -175,8 +178,8 @@ export class BlockGraph {
   }
 
   /** Nodes for the layers of a chain, from the base up; those that are there already are used. */
-  private async addChain(chain: OpenedChain, options: OpenImageOptions, view: LayerView, made: GraphNode[]): Promise<GraphNode> {
-    const keys = chain.layers.map((layer, index) => keyOf(layer, index === 0 ? view : ACTIVE_VIEW));
+  private async addChain(chain: OpenedChain, options: SeenImageOptions, made: GraphNode[]): Promise<GraphNode> {
+    const keys = chain.layers.map((layer, index) => keyOf(layer, index === 0 ? options.view : ACTIVE_VIEW));
     const there = keys.findIndex((key) => this.nodes.has(key));
     let below = there < 0 ? null : this.nodes.get(keys[there]!)!;
     for (let index = (there < 0 ? keys.length : there) - 1; index >= 0; index--) {
@@ -201,8 +204,8 @@ export class BlockGraph {
     return top;
   }
 
-  private async addLayer(found: Layer, key: string, backing: GraphNode | null, options: OpenImageOptions): Promise<GraphNode> {
-    const { readOnly, view = ACTIVE_VIEW, forceShare = false, passphraseOf, hooks, signal, durable } = options;
+  private async addLayer(found: Layer, key: string, backing: GraphNode | null, options: SeenImageOptions): Promise<GraphNode> {
+    const { readOnly, view, forceShare = false, passphraseOf, hooks, signal, durable } = options;
     const cipher = await cipherOf(found, passphraseOf, signal);
     let locks: readonly ImageLock[] = [];
     let layer = found;
@@ -261,7 +264,7 @@ export class BlockGraph {
         })),
       freeze: (base, user) => this.freeze(top, this.below(top, base), user),
       relink: (base, record) => this.inTurn(() => this.relink(top, base === null ? null : this.nodeOf(base), record)),
-      pivot: (target) => this.inTurn(() => this.pivot(top, this.nodeOf(target.node))),
+      pivot: (target, settle) => this.inTurn(() => this.pivot(top, this.nodeOf(target), settle)),
       writeBelow: (from, base, user) => this.inTurn(() => this.writeBelow(this.nodeOf(from), this.nodeOf(base), user)),
       watchGuests: (observer) => this.watchGuests(top, observer),
       dependents: (node) => this.dependents(top, this.nodeOf(node)),
@@ -477,14 +480,29 @@ export class BlockGraph {
     }
   }
 
-  private async pivot(node: GraphNode, target: GraphNode): Promise<void> {
-    const { tracked, backing: former, key } = node;
+  private async pivot(node: GraphNode, target: GraphNode, settle: () => Promise<void>): Promise<void> {
+    const { tracked, backing: former } = node;
     const { image: old } = tracked;
-    const { layer, locks, cipher, hooks, backing } = target;
-    this.nodes.delete(key);
-    this.nodes.set(target.key, node);
-    tracked.replaceImage(target.tracked.image);
-    Object.assign(node, { key: target.key, layer, locks, cipher, hooks, backing });
+    await tracked.requests.run(0, Infinity, true, async () => {
+      await settle();
+      this.replace(node, target);
+    });
+    try {
+      await old.close();
+    } finally {
+      if (former && former !== node.backing) {
+        await this.endUse(former, node);
+      }
+    }
+  }
+
+  /** Gives a node another one's place in the graph, which is gone then. */
+  private replace(node: GraphNode, target: GraphNode): void {
+    const { key, layer, locks, cipher, hooks, backing } = target;
+    this.nodes.delete(node.key);
+    this.nodes.set(key, node);
+    node.tracked.replaceImage(target.tracked.image);
+    Object.assign(node, { key, layer, locks, cipher, hooks, backing });
     target.parents.clear();
     if (backing) {
       backing.parents.delete(target);
@@ -492,13 +510,6 @@ export class BlockGraph {
     }
     this.epoch.value++;
     this.refreshWatches();
-    try {
-      await old.close();
-    } finally {
-      if (former && former !== backing) {
-        await this.endUse(former, node);
-      }
-    }
   }
 
   private async writeBelow(top: GraphNode, base: GraphNode, user: string): Promise<() => Promise<void>> {

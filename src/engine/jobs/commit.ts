@@ -1,0 +1,75 @@
+import { isPromise } from '../awaitable';
+import { statusAbove } from '../block/above';
+import type { TrackedNode } from '../block/trackedNode';
+import type { GuestActivity } from './guestActivity';
+import type { JobContext, JobWork } from './job';
+import { SteadyFlush } from './steadyFlush';
+
+export interface CommitOptions {
+  /** The highest image whose data is copied; nobody writes it. */
+  readonly top: TrackedNode;
+  /** Gets the data. */
+  readonly base: TrackedNode;
+  /** Builds what was built on `top` on `base`; called once, when all is copied and on the disk. */
+  relink(): Promise<void>;
+  release(): Promise<void>;
+  readonly activity: GuestActivity;
+}
+
+/** Copies images of a chain, below the active one, into one further down (QEMU's block-commit of an image that is not the active layer). */
+export class CommitWork implements JobWork {
+  private readonly options: CommitOptions;
+
+  constructor(options: CommitOptions) {
+    this.options = options;
+  }
+
+  async run(context: JobContext): Promise<void> {
+    const { top, base, activity } = this.options;
+    if (base.size < top.size) {
+      await base.resize(top.size);
+    }
+    const flush = new SteadyFlush(base);
+    context.setTotal(top.size);
+    for (let at = 0; at < top.size;) {
+      await context.checkpoint();
+      const chunk = activity.chunkBytes;
+      let length = Math.min(chunk, top.size - at);
+      try {
+        const status = statusAbove(top, base, at, top.size - at);
+        const found = isPromise(status) ? await status : status;
+        length = found.class === 'data' ? Math.min(found.length, chunk) : found.length;
+        await this.copy(found.class, at, length);
+        const copied = found.class === 'data' ? length : 0;
+        context.advance(length, copied);
+        await flush.copied(copied);
+      } catch (error) {
+        if ((await context.onError(error)) === 'retry') {
+          continue;
+        }
+        context.advance(length, 0);
+      }
+      at += length;
+    }
+    await flush.end();
+  }
+
+  finalize(): Promise<void> {
+    return this.options.relink();
+  }
+
+  release(): Promise<void> {
+    return this.options.release();
+  }
+
+  private async copy(kind: 'unallocated' | 'data' | 'zero', offset: number, length: number): Promise<void> {
+    const { top, base } = this.options;
+    if (kind === 'zero') {
+      await base.writeZeroes(offset, length, { mayUnmap: true });
+    } else if (kind === 'data') {
+      const buffer = Buffer.allocUnsafe(length);
+      await top.read(offset, buffer);
+      await base.write(offset, buffer);
+    }
+  }
+}
