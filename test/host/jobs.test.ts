@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, rmSync } from 'node:fs';
+import { execFile, execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { promisify } from 'node:util';
 import * as vscode from 'vscode';
 
 import type { ChainscopeApi } from '../../src/extension';
 import { api, workspaceFolder } from './extension';
-import { agrees, Person, picks, types } from './person';
+import { agrees, choosesFile, Person, picks, types } from './person';
 import { ImageFolder } from './qemu';
+
+const run = promisify(execFile);
 
 /** How long a job may take to get somewhere, in milliseconds. */
 const PATIENCE = 20_000;
@@ -15,11 +19,13 @@ const PATIENCE = 20_000;
 /** Jobs as a person starts, steers and reads them; qemu-img tells what they did. */
 describe('jobs', () => {
   let images: ImageFolder;
+  let sockets: string;
   let extensionApi: ChainscopeApi;
 
   before(async () => {
     images = new ImageFolder(join(workspaceFolder(), 'jobs'));
     mkdirSync(images.path);
+    sockets = mkdtempSync(join(tmpdir(), 'chainscope-jobs-'));
     images.create('base.qcow2');
     images.qemuIo('base.qcow2', 'write -P 1 0 16M');
     overlay('base.qcow2', 'mid.qcow2');
@@ -30,6 +36,7 @@ describe('jobs', () => {
   after(async () => {
     await vscode.commands.executeCommand('chainscope.dismissEndedJobs');
     rmSync(images.path, { recursive: true });
+    rmSync(sockets, { recursive: true });
     await vscode.commands.executeCommand('chainscope.refresh');
   });
 
@@ -101,6 +108,53 @@ describe('jobs', () => {
     });
     assert.equal(backingOf('torn.qcow2'), undefined);
     execFileSync('qemu-img', ['compare', 'torn.qcow2', 'mid.qcow2'], { cwd: images.path, stdio: 'pipe' });
+    await vscode.commands.executeCommand('chainscope.dismissEndedJobs');
+  });
+
+  it('commit what a guest has, which then goes on in the base', async () => {
+    images.create('low.qcow2');
+    images.qemuIo('low.qcow2', 'write -P 1 0 8M');
+    overlay('low.qcow2', 'high.qcow2');
+    images.qemuIo('high.qcow2', 'write -P 3 4M 8M');
+    const socket = join(sockets, 'high.sock');
+    await Person.runs('startExport', uri('high.qcow2'), picks(/^Read and write$/), picks(/^Unix socket$/), types(socket));
+    const guest = async (...commands: readonly string[]): Promise<void> => {
+      await run('qemu-io', ['-f', 'raw', ...commands.flatMap((command) => ['-c', command]), `nbd+unix:///?socket=${socket}`]);
+    };
+    const person = await Person.watches([picks(/^Full speed$/), agrees('Commit', /^Commit high\.qcow2 into low\.qcow2/)], async () => {
+      const running = vscode.commands.executeCommand('chainscope.commitRunning', uri('high.qcow2'));
+      await row(/ready to be completed/);
+      await guest('write -P 9 20M 64k', 'flush');
+      await vscode.commands.executeCommand('chainscope.completeJob');
+      await running;
+      await guest('read -P 9 20M 64k', 'read -P 3 4M 8M', 'write -P 8 30M 64k', 'flush');
+      await Person.runs('stopExport', undefined);
+    });
+    await person.hears(/high\.qcow2 is committed into low\.qcow2/);
+    images.qemuIo('low.qcow2', 'read -P 1 0 4M', 'read -P 3 4M 8M', 'read -P 9 20M 64k', 'read -P 8 30M 64k');
+    images.qemuImg('check', 'low.qcow2');
+    await vscode.commands.executeCommand('chainscope.dismissEndedJobs');
+  });
+
+  it('mirror a disk to a new image', async () => {
+    const person = await Person.watches(
+      [
+        picks(/^The whole disk$/),
+        picks(/^qcow2$/),
+        choosesFile(images.of('mirror.qcow2')),
+        picks(/^Full speed$/),
+        agrees('Mirror', /^Mirror mid\.qcow2 to mirror\.qcow2/),
+      ],
+      async () => {
+        const running = vscode.commands.executeCommand('chainscope.mirrorImage', uri('mid.qcow2'));
+        await row(/ready to be completed/);
+        await vscode.commands.executeCommand('chainscope.completeJob');
+        await running;
+      },
+    );
+    await person.hears(/mirror\.qcow2 holds what mid\.qcow2 held/);
+    execFileSync('qemu-img', ['compare', 'mid.qcow2', 'mirror.qcow2'], { cwd: images.path, stdio: 'pipe' });
+    images.qemuImg('check', 'mirror.qcow2');
     await vscode.commands.executeCommand('chainscope.dismissEndedJobs');
   });
 

@@ -50,12 +50,13 @@ export class UsageBar extends LitElement {
 
       li {
         display: grid;
-        grid-template-columns: 16px 1fr auto 6ch;
+        grid-template-columns: 16px 1fr auto 7ch;
         gap: 0 8px;
         align-items: center;
       }
 
       .share {
+        white-space: nowrap;
         text-align: end;
         color: var(--vscode-descriptionForeground);
       }

@@ -1,14 +1,18 @@
+import { commitRunning } from './commitRunning';
 import { cancelJob, completeJob, dismissEndedJobs, dismissJob, pauseJob, resumeJob, retryJob, setJobSpeed } from './jobCommands';
+import { mirrorImage } from './mirrorImage';
 import type { JobParts } from './offerJob';
 import { flattenImage, streamImage } from './streamImage';
 
 /** The commands that start jobs and that are about jobs, by the last part of their identifiers. */
 export const JOB_COMMANDS = {
   cancelJob,
+  commitRunning,
   completeJob,
   dismissEndedJobs: (parts: JobParts) => dismissEndedJobs(parts),
   dismissJob,
   flattenImage,
+  mirrorImage,
   pauseJob,
   resumeJob,
   retryJob,

@@ -35,7 +35,7 @@ export interface Offer {
 /** Shows what a job would do, and starts it when the person agrees; ends when the job does. @throws CallError */
 export async function offerJob(parts: JobParts, { subject, request, settings, question, action, remarks }: Offer): Promise<void> {
   const preview = await look(parts, request);
-  const effects = await effectsOf(parts, subject, preview);
+  const effects = await effectsOf(parts, subject, request, preview);
   if (await askPermission(question, [...effects, ...remarks], action)) {
     await runJob(parts, { request, settings, withoutLocks: subject.withoutLocks });
   }
@@ -81,9 +81,11 @@ async function look({ engine, passphrases }: JobParts, request: JobRequest): Pro
 }
 
 /** What would happen to which images, a paragraph each. */
-async function effectsOf(parts: JobParts, subject: WritableSubject, preview: JobPreview): Promise<readonly string[]> {
+async function effectsOf(parts: JobParts, subject: WritableSubject, request: JobRequest, preview: JobPreview): Promise<readonly string[]> {
   const { bytesToCopy, spaceNeeded, spaceFree, written, relinked, invalidated, dependents } = preview;
-  const own = new Set([...subject.links.map((link) => link.path), subject.path]);
+  // What builds on the image that is committed reads the same afterwards, as that does.
+  const top = request.type === 'commit' ? (request.top ?? subject.path) : subject.path;
+  const own = new Set([...subject.links.map((link) => link.path), subject.path, ...(await dependentNames(parts, top))]);
   const inWorkspace = await Promise.all(invalidated.map((file) => dependentNames(parts, file)));
   const broken = [...new Set(inWorkspace.flat())].filter((file) => !own.has(file) && !invalidated.includes(file));
   const short = spaceFree !== null && spaceFree < spaceNeeded;
