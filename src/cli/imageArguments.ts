@@ -1,6 +1,7 @@
-import type { InfoFormat } from '../engine/info/imageInfo';
+import type { InfoFormat, ProtocolDriver } from '../engine/info/imageInfo';
 import { protocolOf, stripFilePrefix } from '../engine/gate/filename';
 import { EngineError } from '../engine/errors';
+import { remoteFilename } from '../engine/io/remote/address';
 import { nested, parseJsonOptions } from '../engine/gate/jsonName';
 import { describedRemote, remoteNameOf, type RemoteName } from '../engine/gate/remoteName';
 import { CommandError } from './errors';
@@ -19,6 +20,8 @@ export interface ImageArgument {
   readonly remote: RemoteName | null;
   /** Null: probe. */
   readonly format: InfoFormat | null;
+  /** A server's export or file that was named by its protocol's driver, without a format above it. */
+  readonly protocolDriver?: ProtocolDriver | undefined;
   readonly forceShare: boolean;
   /** ID of the secret that opens it, where it is encrypted. */
   readonly keySecret?: string | undefined;
@@ -40,6 +43,8 @@ type FlatOptions = Map<string, Scalar>;
 type Scalar = string | number | boolean | null;
 
 const FORMATS: readonly InfoFormat[] = ['qcow2', 'qed', 'vmdk', 'raw', 'luks', 'file'];
+
+const PROTOCOL_DRIVERS: readonly ProtocolDriver[] = ['nbd', 'http', 'https'];
 
 /** Drivers that QEMU has and this program has not; anything else is a typing mistake. */
 const FOREIGN_DRIVERS = new Set(
@@ -214,7 +219,8 @@ function fromOptions(argument: string, flat: FlatOptions, options: ImageArgument
   }
   const forceShare = options.forceShare || (shared !== undefined && isOn(shared));
   if (server) {
-    return { argument, remote: server, fileName: server.recorded, filename: server.filename, format, forceShare };
+    const protocolDriver = PROTOCOL_DRIVERS.find((known) => known === driver);
+    return { argument, remote: server, fileName: server.recorded, filename: shownName(server), format, protocolDriver, forceShare };
   }
   if (format === 'file') {
     const fileName = fileOf(own);
@@ -226,7 +232,7 @@ function fromOptions(argument: string, flat: FlatOptions, options: ImageArgument
   requireKnown(format ?? 'qcow2', `Block format '${String(driver ?? 'qcow2')}'`, own);
   const remote = describedRemote(nested(Object.fromEntries(file)));
   const fileName = remote?.recorded ?? fileOf(file);
-  const shown = remote?.filename ?? fileName;
+  const shown = remote ? shownName(remote) : fileName;
   const named = Object.fromEntries([...own].filter(([key]) => matches(NAMED_OPTIONS, key)));
   const described = shown.startsWith('json:') ? (JSON.parse(shown.slice('json:'.length)) as Record<string, Scalar>) : null;
   const filename =
@@ -235,6 +241,11 @@ function fromOptions(argument: string, flat: FlatOptions, options: ImageArgument
       : `json:${compactJson({ ...named, driver: format ?? 'qcow2', file: described ?? { driver: 'file', filename: fileName } })}`;
   const keySecret = own.get('encrypt.key-secret');
   return { argument, fileName, filename, remote, format, forceShare, ...(keySecret === undefined ? {} : { keySecret: String(keySecret) }) };
+}
+
+/** As QEMU has it, credentials are no part of a name that is shown. */
+function shownName({ address, filename, settings }: RemoteName): string {
+  return address.protocol === 'nbd' && settings.tlsCreds !== undefined ? remoteFilename({ ...address, tls: false }) : filename;
 }
 
 function fileOf(file: FlatOptions): string {

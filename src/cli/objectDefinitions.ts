@@ -1,5 +1,6 @@
 import { readServerCredentials, type ServerCredentials } from '../engine/exports/serverCredentials';
 import { readSmallFile } from '../engine/io/smallFile';
+import { defineTlsObject, type TlsObject } from '../engine/nbd/client/tlsCredentials';
 import { CommandError } from './errors';
 import { splitWords } from './keyValues';
 
@@ -61,6 +62,10 @@ export class ObjectDefinitions {
       throw this.refuse(`attempt to add duplicate property '${id}' to object (type 'container')`);
     }
     this.objects.set(id, properties);
+    const client = clientObject(type, properties);
+    if (client) {
+      defineTlsObject(id, client);
+    }
   }
 
   /**
@@ -79,11 +84,7 @@ export class ObjectDefinitions {
     if (properties.get('endpoint') !== 'server') {
       throw this.refuse('Expecting TLS credentials with a server endpoint');
     }
-    const verify = properties.get('verify-peer') ?? 'on';
-    return {
-      ...readServerCredentials(folder),
-      verifyPeer: verify === 'on' || verify === 'yes' || verify === 'true',
-    };
+    return { ...readServerCredentials(folder), verifyPeer: verifiesPeer(properties) };
   }
 
   /** The bytes of a secret; null when there is none of that ID. @throws CommandError, EngineError `file.notFound`, `file.io` */
@@ -115,6 +116,23 @@ export class ObjectDefinitions {
   private refuse(message: string): CommandError {
     return new CommandError(message, this.exitCode);
   }
+}
+
+/** What opening a server's export may need, by its ID; null for every other object. */
+function clientObject(type: string, properties: ReadonlyMap<string, string>): TlsObject | null {
+  const folder = properties.get('dir');
+  if (properties.get('endpoint') === 'server' || folder === undefined) {
+    return null;
+  }
+  if (type === 'tls-creds-psk') {
+    return { type: 'psk', folder, username: properties.get('username') ?? 'qemu' };
+  }
+  return type === 'tls-creds-x509' ? { type: 'x509', folder, verifyPeer: verifiesPeer(properties) } : null;
+}
+
+function verifiesPeer(properties: ReadonlyMap<string, string>): boolean {
+  const verify = properties.get('verify-peer') ?? 'on';
+  return verify === 'on' || verify === 'yes' || verify === 'true';
 }
 
 /** `secret,id=x,data=y`: the first word is the type, with or without its key. */

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { nbdkit, qemuNbd, type RunningServer } from './nbdServers';
 import { chainscope, CLI, makeWithQemuImg, qemuImg, runTool, temporaryFolder, writeWithQemuIo, type Outcome } from './tools';
 
 /* `chainscope nbd` in qemu-nbd's place. */
@@ -17,8 +18,15 @@ beforeAll(async () => {
 });
 afterAll(() => folder.dispose());
 
+const others: RunningServer[] = [];
+function kept(server: RunningServer): RunningServer {
+  others.push(server);
+  return server;
+}
+
 const pids: number[] = [];
 afterEach(async () => {
+  await Promise.all(others.splice(0).map((server) => server.stop()));
   for (const pid of pids.splice(0)) {
     await endServer(pid);
   }
@@ -154,6 +162,67 @@ describe('chainscope nbd', () => {
     expect(await runTool('nbdinfo', ['--size', secured])).toMatchObject({ code: 0, stdout: `${SIZE}\n` });
   });
 
+  test('lists what a server offers as qemu-nbd does', async () => {
+    const disk = await image('listed.qcow2');
+    await makeWithQemuImg(['bitmap', '--add', disk, 'b0']);
+    const options = ['-t', '-r', '-f', 'qcow2', '-x', 'a name', '-D', 'what it is', '-A', '-B', 'b0'];
+    const { socket } = await serve(...options, '-e', '0', disk);
+    const theirs = await runTool('qemu-nbd', ['--list', '-k', socket]);
+    expect(theirs.stdout).toContain("export: 'a name'\n  description: what it is\n");
+    expect(await nbd('--list', '-k', socket)).toMatchObject({ code: 0, stdout: theirs.stdout, stderr: '' });
+  });
+
+  test('serves an internal snapshot, and leaves the disk to others as it is', async () => {
+    const disk = await image('snapshots.qcow2');
+    await writeWithQemuIo(['-f', 'qcow2', disk], ['write -P 1 0 64k']);
+    await makeWithQemuImg(['snapshot', '-c', 'before', disk]);
+    await writeWithQemuIo(['-f', 'qcow2', disk], ['write -P 2 0 64k']);
+    for (const name of ['before', 'snapshot.name=before', 'snapshot.id=1']) {
+      const { uri, pid } = await serve('-t', '-f', 'qcow2', '-l', name, disk);
+      await writeWithQemuIo(['-r', '-f', 'raw', uri()], ['read -P 1 0 64k']);
+      expect((await runTool('qemu-io', ['-f', 'raw', uri(), '-c', 'write 0 512'])).code).toBe(1);
+      await endServer(pid);
+    }
+    await writeWithQemuIo(['-r', '-f', 'qcow2', disk], ['read -P 2 0 64k']);
+    const args = ['-l', 'after', '-k', at('never'), disk];
+    expect((await nbd(...args)).stderr).toBe((await runTool('qemu-nbd', args)).stderr);
+  });
+
+  test('is a client with TLS, by certificates or by a key', async () => {
+    const certificates = await makeCertificates('client-of');
+    const disk = await image('behind-tls.qcow2');
+    const qemu = ['--object', `tls-creds-x509,id=s,endpoint=server,verify-peer=on,dir=${certificates.server}`, '--tls-creds', 's'];
+    const server = kept(await qemuNbd(folder.path, [...qemu, '-f', 'qcow2', disk]));
+    const object = ['--object', `tls-creds-x509,id=c,endpoint=client,dir=${certificates.client}`];
+    const named = `driver=nbd,path=${server.socket},tls-creds=c,tls-hostname=localhost`;
+    for (const args of [
+      ['info', ...object, '--image-opts', named],
+      ['info', '--output=json', ...object, '--image-opts', named],
+      ['map', '--output=json', ...object, '--image-opts', `driver=raw,${named.replaceAll(/(^|,)/g, '$1file.')}`],
+    ]) {
+      const theirs = await qemuImg(args);
+      expect(theirs.code, theirs.stderr).toBe(0);
+      expect(await chainscope(args, { cwd: folder.path }), args.join(' ')).toMatchObject({ code: 0, stdout: theirs.stdout });
+    }
+    const listing = ['--list', '-k', server.socket, ...object, '--tls-creds', 'c', '--tls-hostname', 'localhost'];
+    const listed = await nbd(...listing);
+    expect(listed).toMatchObject({ code: 0, stdout: (await runTool('qemu-nbd', listing)).stdout });
+    for (const wrong of [
+      named.replace('tls-creds=c,', ''),
+      named.replace('localhost', 'another.example'),
+      named.replace(',tls-hostname=localhost', ''),
+    ]) {
+      expect((await chainscope(['info', ...object, '--image-opts', wrong], { cwd: folder.path })).code, wrong).toBe(1);
+    }
+    await writeFile(join(certificates.client, 'keys.psk'), 'alice:00112233445566778899aabbccddeeff\n', { mode: 0o600 });
+    const byKey = kept(await nbdkit(folder.path, ['--tls=require', `--tls-psk=${join(certificates.client, 'keys.psk')}`, 'memory', '1M']));
+    const psk = ['--object', `tls-creds-psk,id=p,endpoint=client,username=alice,dir=${certificates.client}`];
+    const { stdout } = await chainscope(['info', ...psk, '--image-opts', `driver=nbd,path=${byKey.socket},tls-creds=p`], {
+      cwd: folder.path,
+    });
+    expect(stdout).toContain('virtual size: 1 MiB');
+  });
+
   test('says what is wrong as qemu-nbd does', async () => {
     await writeFile(at('guessed.raw'), Buffer.alloc(4096));
     for (const args of [
@@ -170,8 +239,8 @@ describe('chainscope nbd', () => {
 });
 
 /** A CA, and a server and a client that it vouches for, in the folders that GnuTLS's names are looked up in. */
-async function makeCertificates(): Promise<{ server: string; client: string }> {
-  const [server, client] = [at('tls-server'), at('tls-client')];
+async function makeCertificates(prefix = 'tls'): Promise<{ server: string; client: string }> {
+  const [server, client] = [at(`${prefix}-server`), at(`${prefix}-client`)];
   const openssl = async (...args: readonly string[]) => {
     const { code, stderr } = await runTool('openssl', args, { cwd: folder.path });
     expect(code, stderr).toBe(0);

@@ -1,14 +1,14 @@
 import { EngineError } from '../../engine/errors';
 import { convertImage, DEFAULT_SPARSE, isSparseSize, MOST_SPARSE, type ConvertRequest } from '../../engine/manage/convert';
-import type { SnapshotSelector, SourceFile } from '../../engine/manage/copy/openInput';
+import type { SourceFile } from '../../engine/manage/copy/openInput';
 import { knownFormat } from '../../engine/manage/formats';
 import { CommandLine, isDurable, requireCacheMode, requireTargetCacheMode, warn, type Context } from '../commandLine';
 import { CommandError } from '../errors';
 import { asksForHelp, printCreateOptions, readFormatOptions, readSizeArgument } from '../formatOptions';
 import { resolveImageArgument, type ImageArgument } from '../imageArguments';
-import { splitWords } from '../keyValues';
 import { manageContext, managedFile } from '../managing';
 import { ProgressLine } from '../progress';
+import { readSnapshotSelector } from '../snapshotSelector';
 
 const MOST_COROUTINES = 16;
 
@@ -53,7 +53,7 @@ export async function convert(args: readonly string[], context: Context): Promis
   if (rate !== null) {
     readSizeArgument(rate, 'rate limit', context.program);
   }
-  const snapshot = readSnapshot(line.value('snapshot'));
+  const snapshot = readSnapshotSelector(line.value('snapshot'));
   const lists = line.all('options');
   requireTogether(line);
   const sources = line.operands.slice(0, -1);
@@ -185,25 +185,4 @@ function requireCoroutines(text: string | null): void {
   if (count < 1 || count > MOST_COROUTINES) {
     throw new CommandError(`Invalid number of coroutines. Allowed number of coroutines is between 1 and ${MOST_COROUTINES}`);
   }
-}
-
-/** `-l`: an ID or name, or `snapshot.id=` and `snapshot.name=`. */
-function readSnapshot(text: string | null): SnapshotSelector | null {
-  if (text?.startsWith('snapshot.') !== true) {
-    return text === null ? null : { idOrName: text };
-  }
-  let id: string | null = null;
-  let name: string | null = null;
-  for (const word of splitWords(text)) {
-    const equals = word.indexOf('=');
-    const key = equals < 0 ? word : word.slice(0, equals);
-    if (key === 'snapshot.id') {
-      id = word.slice(equals + 1);
-    } else if (key === 'snapshot.name') {
-      name = word.slice(equals + 1);
-    } else {
-      throw new CommandError(`Invalid parameter '${key}'`, 1, null);
-    }
-  }
-  return { id, name };
 }

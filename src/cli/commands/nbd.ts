@@ -1,16 +1,21 @@
 import { writeFileSync } from 'node:fs';
 
 import { BlockGraph, type OpenedImage } from '../../engine/block/graph/blockGraph';
+import type { Layer } from '../../engine/block/layer';
 import { EngineError } from '../../engine/errors';
 import type { NbdExport } from '../../engine/exports/nbdExport';
 import { NbdServer, type NbdAddress } from '../../engine/exports/nbdServer';
 import { storedBitmap } from '../../engine/exports/storedBitmap';
 import { followGate } from '../../engine/gate/policies';
 import { removeFile } from '../../engine/io/fileStorage';
+import { snapshotViewOf, type SnapshotSelector } from '../../engine/manage/copy/openInput';
+import type { LayerView } from '../../protocol/place';
 import { CommandLine, FORMAT, requireCacheMode, warn, type Context } from '../commandLine';
 import { announceReady, forkServer } from '../daemon';
-import { CommandError } from '../errors';
+import { CommandError, UsageError } from '../errors';
 import { managedFile, manageContext } from '../managing';
+import { readSnapshotSelector } from '../snapshotSelector';
+import { nbdList } from './nbdList';
 
 const DEFAULT_PORT = 10809;
 
@@ -22,6 +27,8 @@ export async function nbd(args: readonly string[], context: Context): Promise<nu
       options: [
         FORMAT,
         { name: 'read-only', short: 'r', long: 'read-only' },
+        { name: 'list', short: 'L', long: 'list' },
+        { name: 'load-snapshot', short: 'l', long: 'load-snapshot', argument: true },
         { name: 'persistent', short: 't', long: 'persistent' },
         { name: 'socket', short: 'k', long: 'socket', argument: true },
         { name: 'port', short: 'p', long: 'port', argument: true },
@@ -35,6 +42,7 @@ export async function nbd(args: readonly string[], context: Context): Promise<nu
         { name: 'pid-file', long: 'pid-file', argument: true },
         { name: 'verbose', short: 'v', long: 'verbose' },
         { name: 'tls-creds', long: 'tls-creds', argument: true },
+        { name: 'tls-hostname', long: 'tls-hostname', argument: true },
         { name: 'cache', long: 'cache', argument: true },
         { name: 'nocache', short: 'n', long: 'nocache' },
         { name: 'aio', long: 'aio', argument: true },
@@ -42,13 +50,23 @@ export async function nbd(args: readonly string[], context: Context): Promise<nu
         { name: 'copy-on-read', long: 'copy-on-read', own: true },
         { name: 'detect-zeroes', long: 'detect-zeroes', argument: true },
       ],
-      operands: [1, 1],
+      operands: [0, 1],
       expecting: 'Expecting one image file name',
     },
     args,
     context,
   );
   const settings = readSettings(line);
+  if (line.has('list')) {
+    const { address } = settings;
+    return nbdList(line, address.kind === 'unix' ? { type: 'unix', path: address.path } : { ...address, type: 'inet' }, context);
+  }
+  if (line.has('tls-hostname')) {
+    throw new CommandError('--tls-hostname is only for --list');
+  }
+  if (line.operands.length === 0) {
+    throw new UsageError('Expecting one image file name');
+  }
   if (line.has('fork')) {
     return forkServer(args, context);
   }
@@ -86,7 +104,8 @@ function readSettings(line: CommandLine): Settings {
     throw new CommandError('socket path must be absolute');
   }
   return {
-    readOnly: line.has('read-only'),
+    // A snapshot is what it was.
+    readOnly: line.has('read-only') || line.has('load-snapshot'),
     address:
       socket === null ? { kind: 'tcp', host: line.value('bind') ?? '127.0.0.1', port: readPort(line) } : { kind: 'unix', path: socket },
     // Who names the address wants to be reached there.
@@ -130,11 +149,13 @@ function readDiscard(mode: string | null): 'unmap' | 'ignore' {
 async function open(line: CommandLine, readOnly: boolean, context: Context): Promise<OpenedImage> {
   const argument = line.image(0);
   const { filename, format } = managedFile(argument);
+  const snapshot = readSnapshotSelector(line.value('load-snapshot'));
   const graph = new BlockGraph({ gate: followGate('all'), currentFolder: process.cwd() });
   try {
     return await graph.open(filename, {
       format,
       readOnly,
+      view: snapshot ? (layer) => chosenView(layer, snapshot) : undefined,
       user: 'the NBD export',
       forceShare: readOnly && argument.forceShare,
       passphraseOf: manageContext(line, argument, context).passphraseOf,
@@ -157,6 +178,14 @@ function tellOnce(context: Context): (error: unknown) => void {
       warn(context, `What is read is not copied any more: ${error instanceof Error ? error.message : String(error)}`);
     }
   };
+}
+
+function chosenView(layer: Layer, snapshot: SnapshotSelector): LayerView {
+  try {
+    return snapshotViewOf(layer, snapshot);
+  } catch (error) {
+    throw CommandError.from(error, 1);
+  }
 }
 
 async function serve(image: OpenedImage, line: CommandLine, settings: Settings): Promise<void> {

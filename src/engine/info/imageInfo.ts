@@ -15,7 +15,7 @@ import { vmdkInfo, type VmdkInfo } from './vmdkInfo';
 export interface ImageInfo {
   /** As the image was named. */
   readonly filename: string;
-  readonly format: InfoFormat;
+  readonly format: InfoFormat | ProtocolDriver;
   readonly virtualSize: number;
   /** Bytes that the file system has allocated for the image's files; absent where nobody tells. */
   readonly actualSize?: number;
@@ -27,12 +27,15 @@ export interface ImageInfo {
   readonly backingFilenameFormat?: string;
   readonly snapshots?: readonly SnapshotInfo[];
   readonly formatSpecific?: FormatSpecificInfo;
-  /** Whether the image was not shut down cleanly. */
-  readonly dirtyFlag: boolean;
+  /** Whether the image was not shut down cleanly; absent for a server's export or file, which has no such state. */
+  readonly dirtyFlag?: boolean;
 }
 
 /** What an image can be looked at as; `file` is the protocol itself, without a format above it. */
 export type InfoFormat = 'qcow2' | 'qed' | 'vmdk' | 'raw' | 'luks' | 'file';
+
+/** A server's export or file itself, without a format above it. */
+export type ProtocolDriver = 'nbd' | 'http' | 'https';
 
 export type FormatSpecificInfo =
   | { readonly type: 'qcow2'; readonly data: Qcow2Info }
@@ -76,6 +79,8 @@ export interface InfoOptions {
   readonly currentFolder: string;
   /** Null: probe. */
   readonly format: InfoFormat | null;
+  /** The image was named as that protocol's node: it is read as `raw`, but it is none. */
+  readonly protocolDriver?: ProtocolDriver | undefined;
   /** How to learn of files that the image names (VMDK extents); absent: not at all. Their absence leaves members out. */
   readonly further?: FurtherFiles | undefined;
 }
@@ -93,9 +98,9 @@ export function readImageInfo(source: ByteSource, options: InfoOptions): ImageIn
   const { backingFilename } = part;
   return {
     filename: options.filename,
-    format,
+    format: options.protocolDriver ?? format,
     ...(source.allocationKnown === false ? {} : { actualSize: source.allocatedBytes + furtherActualSize }),
-    dirtyFlag: false,
+    ...(options.protocolDriver ? {} : { dirtyFlag: false }),
     ...part,
     ...(backingFilename === undefined ? {} : { fullBackingFilename: fullBackingFilename(backingFilename, options) }),
   };

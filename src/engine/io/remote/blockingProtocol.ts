@@ -1,4 +1,5 @@
 import type { ErrorCode, ErrorPlace } from '../../errors';
+import type { TlsObject } from '../../nbd/client/tlsCredentials';
 
 /* How a thread that waits and the one that fetches for it talk: a message asks, shared memory answers. */
 
@@ -14,9 +15,9 @@ export interface SharedMemory {
   readonly answer: SharedArrayBuffer;
 }
 
-/** `name` is one that `remoteNameOf` understands. Sources are told apart by numbers of the asking side. */
+/** `name` is one that `remoteNameOf` understands, with the credentials that it may stand on. Sources are told apart by numbers of the asking side. */
 export type BlockingRequest =
-  | { readonly kind: 'open'; readonly source: number; readonly name: string }
+  | { readonly kind: 'open'; readonly source: number; readonly name: string; readonly tls: readonly (readonly [string, TlsObject])[] }
   | { readonly kind: 'read'; readonly source: number; readonly offset: number; readonly length: number }
   | { readonly kind: 'extent'; readonly source: number; readonly offset: number }
   | { readonly kind: 'close'; readonly source: number };

@@ -2,6 +2,7 @@ import * as path from 'node:path';
 import { Worker } from 'node:worker_threads';
 
 import { EngineError, networkFailed } from '../../errors';
+import { definedTlsObjects } from '../../nbd/client/tlsCredentials';
 import type { ByteSource } from '../source';
 import { ANSWER_BYTES, STATE, WORD, type BlockingRequest, type FailedAnswer, type OpenedAnswer } from './blockingProtocol';
 
@@ -44,7 +45,7 @@ export class BlockingSource implements ByteSource {
         thread,
         source,
         patienceMs,
-        decode(thread.ask({ kind: 'open', source, name }, name, patienceMs)) as OpenedAnswer,
+        decode(thread.ask({ kind: 'open', source, name, tls: definedTlsObjects() }, name, patienceMs)) as OpenedAnswer,
       );
     } catch (error) {
       thread.release();

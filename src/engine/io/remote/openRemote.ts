@@ -3,6 +3,7 @@ import type { RemoteName } from '../../gate/remoteName';
 import type { JobClock } from '../../jobs/clock';
 import { NbdStorage } from '../../nbd/client/nbdStorage';
 import type { NbdTls } from '../../nbd/client/socket';
+import { definedCredentials } from '../../nbd/client/tlsCredentials';
 import { HttpFetcher } from '../http/httpFetcher';
 import type { Storage } from '../storage';
 import { redactedUrl } from './address';
@@ -19,7 +20,7 @@ export interface OpenRemoteOptions {
   readonly clock?: JobClock | undefined;
   /** Told when the server goes out of reach and comes back. */
   readonly onConnection?: ((state: Connection) => void) | undefined;
-  /** The credentials that a name's `tls-creds` stands for. */
+  /** The credentials that a name's `tls-creds` stands for; those that are defined in this process when left out. */
   readonly tlsCredentials?: ((id: string) => NbdTls | null) | undefined;
 }
 
@@ -29,12 +30,12 @@ export interface OpenRemoteOptions {
  * @throws EngineError `network.failed`, `request.readOnly`, `address.invalid`, `cancelled`
  */
 export async function openRemote({ address, settings }: RemoteName, options: OpenRemoteOptions): Promise<Storage> {
-  const { writable, signal, capacity, clock, onConnection } = options;
+  const { writable, signal, capacity, clock, onConnection, tlsCredentials = definedCredentials } = options;
   const common = { signal, clock, onConnection };
   const cache = { capacity, readAhead: settings.readahead };
   if (address.protocol === 'nbd') {
     const { tlsCreds, tlsHostname, reconnectDelayMs, openTimeoutMs } = settings;
-    const credentials = tlsCreds === undefined ? {} : options.tlsCredentials?.(tlsCreds);
+    const credentials = tlsCreds === undefined ? {} : tlsCredentials(tlsCreds);
     if (!credentials) {
       throw new EngineError('address.invalid', `No TLS credentials with id '${String(tlsCreds)}'`);
     }

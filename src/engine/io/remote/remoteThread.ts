@@ -2,6 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 
 import { EngineError } from '../../errors';
 import { remoteNameOf } from '../../gate/remoteName';
+import { defineTlsObject } from '../../nbd/client/tlsCredentials';
 import { loading } from '../loading';
 import type { Storage } from '../storage';
 import { STATE, WORD, type BlockingRequest, type FailedAnswer, type OpenedAnswer, type SharedMemory } from './blockingProtocol';
@@ -25,6 +26,7 @@ parentPort?.on('message', (request: BlockingRequest) => {
 async function perform(request: BlockingRequest): Promise<number> {
   switch (request.kind) {
     case 'open': {
+      request.tls.forEach(([id, object]) => defineTlsObject(id, object));
       const name = remoteNameOf(request.name);
       if (!name) {
         throw new EngineError('address.invalid', `${request.name}: It is no address of a server.`);

@@ -1,32 +1,24 @@
-import type * as net from 'node:net';
-
-import { cancelled, EngineError, invalidRequest, networkChanged, networkFailed, unsupportedRequest } from '../../errors';
-import { ByteQueue } from '../../exports/byteQueue';
+import type { EngineError } from '../../errors';
+import { cancelled, invalidRequest, networkChanged, networkFailed, unsupportedRequest } from '../../errors';
 import { remoteFilename, type NbdAddress } from '../../io/remote/address';
 import { delayAfter, sleep } from '../../io/remote/backOff';
 import type { Connection } from '../../io/remote/rangeFetcher';
 import { SYSTEM_CLOCK, type JobClock } from '../../jobs/clock';
 import { COMMAND, COMMAND_FLAG, TRANSMISSION_FLAG } from '../protocol';
-import { ConnectionLost, nbdFailure, ProtocolViolation } from './failures';
-import { Negotiation, Refused, USUAL_CONTEXTS, type ExportInfo } from './negotiation';
-import { connectSocket, encrypt, type NbdTls } from './socket';
+import { ConnectionLost, nbdFailure } from './failures';
+import { negotiate, openingFailure, type NegotiateOptions } from './negotiate';
+import { USUAL_CONTEXTS, type ExportInfo } from './negotiation';
 import { Transmission, type Descriptor, type Descriptors, type NbdRequest } from './transmission';
 
-export interface NbdClientOptions {
-  readonly tls?: NbdTls | undefined;
+export interface NbdClientOptions extends NegotiateOptions {
   /**
    * QEMU's `reconnect-delay`, in milliseconds: when the connection is lost, requests wait that long for another and are then sent again;
    * with 0 they fail. 10 s when left out.
    */
   readonly reconnectDelayMs?: number | undefined;
-  /** Milliseconds until a connection must be made; 10 s when left out. */
-  readonly connectTimeoutMs?: number | undefined;
   /** Metadata contexts to ask for. */
   readonly contexts?: readonly string[] | undefined;
-  readonly clock?: JobClock | undefined;
   readonly onConnection?: ((state: Connection) => void) | undefined;
-  /** Ends the opening. */
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** Requests on the wire at a time. */
@@ -68,7 +60,7 @@ export class NbdClient {
   /** @throws EngineError `network.failed`, `cancelled` */
   static async open(address: NbdAddress, options: NbdClientOptions = {}): Promise<NbdClient> {
     try {
-      return new NbdClient(address, options, await connect(address, options, options.signal));
+      return new NbdClient(address, options, await connect(address, options));
     } catch (error) {
       throw openingFailure(remoteFilename(address), error);
     }
@@ -239,7 +231,7 @@ export class NbdClient {
         await sleep(this.clock, delayAfter(this.losses - 1, BACK_OFF), this.closing.signal);
       }
       try {
-        const transmission = await connect(this.address, this.options, this.closing.signal);
+        const transmission = await connect(this.address, { ...this.options, signal: this.closing.signal });
         this.requireSame(transmission);
         this.transmission = transmission;
         this.is('online');
@@ -303,56 +295,9 @@ export class NbdClient {
   }
 }
 
-async function connect(address: NbdAddress, options: NbdClientOptions, signal: AbortSignal | undefined): Promise<Transmission> {
-  const { clock = SYSTEM_CLOCK, connectTimeoutMs = 10_000, contexts = USUAL_CONTEXTS, tls = {} } = options;
-  const late = new AbortController();
-  const stop = clock.after(connectTimeoutMs, () => late.abort());
-  const either = signal ? AbortSignal.any([signal, late.signal]) : late.signal;
-  let socket: net.Socket | null = null;
-  const abort = () => socket?.destroy();
-  either.addEventListener('abort', abort, { once: true });
-  try {
-    socket = await connectSocket(address.socket, { signal: either });
-    let input = queueOf(socket);
-    let negotiation = new Negotiation(input, socket);
-    await negotiation.greet();
-    if (address.tls) {
-      await negotiation.startTls();
-      socket.removeAllListeners('data');
-      socket = await encrypt(socket, address.socket.type === 'inet' ? address.socket.host : 'localhost', tls);
-      input = queueOf(socket);
-      negotiation = new Negotiation(input, socket);
-    }
+function connect(address: NbdAddress, options: NbdClientOptions): Promise<Transmission> {
+  const { contexts = USUAL_CONTEXTS } = options;
+  return negotiate(address, options, async (negotiation, socket, input) => {
     return new Transmission(socket, input, await negotiation.go(address.exportName, contexts));
-  } catch (error) {
-    socket?.destroy();
-    if (signal?.aborted) {
-      throw cancelled();
-    }
-    throw late.signal.aborted ? new ConnectionLost(`The server did not answer within ${connectTimeoutMs / 1000} s.`) : error;
-  } finally {
-    stop();
-    either.removeEventListener('abort', abort);
-  }
-}
-
-function queueOf(socket: net.Socket): ByteQueue {
-  const queue = new ByteQueue();
-  socket.on('data', (chunk: Buffer) => queue.push(chunk));
-  // Whatever ended it, what follows is that nothing comes.
-  socket.on('error', () => queue.end());
-  socket.on('close', () => queue.end());
-  socket.on('end', () => queue.end());
-  return queue;
-}
-
-function openingFailure(name: string, error: unknown): EngineError {
-  if (error instanceof EngineError) {
-    return error;
-  }
-  const known = error instanceof ConnectionLost || error instanceof ProtocolViolation || error instanceof Refused;
-  if (!known) {
-    throw error;
-  }
-  return networkFailed(name, error.message.replace(/\.?$/, '.'), error);
+  });
 }

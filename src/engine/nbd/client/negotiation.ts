@@ -40,8 +40,21 @@ export class Refused extends Error {
 /** Bytes of an answer; more than anything that is asked for needs. */
 const MAX_REPLY = 64 * 1024;
 /** An export has so many answers to tell of itself, and no more. */
-const MAX_REPLIES = 100;
+const MAX_REPLIES = 1000;
+/** A server has so many exports to list, and no more. */
+const MAX_EXPORTS = 10_000;
+const TLS_REQUIRED = 'The server requires TLS.';
 const ERROR_BIT = 0x80000000;
+
+/** What the server told of an export, word for word. */
+export interface Description {
+  /** Bytes. */
+  readonly size: number;
+  /** Bits of `TRANSMISSION_FLAG`. */
+  readonly flags: number;
+  /** Minimum, preferred, maximum in bytes; null when the server does not say. */
+  readonly blocks: readonly [number, number, number] | null;
+}
 
 interface Reply {
   readonly type: number;
@@ -93,22 +106,64 @@ export class Negotiation {
 
   /** Chooses an export. @throws Refused, ProtocolViolation, ConnectionLost */
   async go(exportName: string, contexts: readonly string[]): Promise<ExportInfo> {
-    const structuredReplies = (await this.ask(OPTION.structuredReply, Buffer.alloc(0))).type === OPTION_REPLY.ack;
+    const structuredReplies = await this.askForStructuredReplies();
     const chosen = structuredReplies ? await this.chooseContexts(exportName, contexts) : new Map<string, number>();
+    const told = await this.describe(OPTION.go, exportName, [INFO.blockSize]);
+    if (!told) {
+      return exportInfo(await this.exportName(Buffer.from(exportName)), [1, 4096, MAX_PAYLOAD], structuredReplies, chosen);
+    }
+    return exportInfo(told, told.blocks ?? [1, 4096, MAX_PAYLOAD], structuredReplies, chosen);
+  }
+
+  /** Whether the server agrees to structured replies, and so to tell of contexts. */
+  async askForStructuredReplies(): Promise<boolean> {
+    return (await this.ask(OPTION.structuredReply, Buffer.alloc(0))).type === OPTION_REPLY.ack;
+  }
+
+  /** The names of all exports, as far as the server tells them. @throws Refused, ProtocolViolation, ConnectionLost */
+  async list(): Promise<readonly { readonly name: string; readonly description: string }[]> {
+    const found: { name: string; description: string }[] = [];
+    this.send(OPTION.list, Buffer.alloc(0));
+    for (let count = 0; count < MAX_EXPORTS; count++) {
+      const { type, data } = await this.reply(OPTION.list);
+      if (type === OPTION_REPLY.ack) {
+        return found;
+      }
+      if (type >= ERROR_BIT) {
+        throw new Refused(type === OPTION_REPLY.errorTlsRequired ? TLS_REQUIRED : `The server does not list its exports${said(data)}.`);
+      }
+      const length = type === OPTION_REPLY.server && data.length >= 4 ? data.readUInt32BE(0) : Infinity;
+      if (4 + length > data.length) {
+        throw new ProtocolViolation(`The server answers ${type} where it lists its exports.`);
+      }
+      found.push({ name: data.toString('utf8', 4, 4 + length), description: data.toString('utf8', 4 + length) });
+    }
+    throw new ProtocolViolation('The server does not end to list its exports.');
+  }
+
+  /**
+   * What the server tells of an export, which is chosen with `GO`; null from a server of before `GO`.
+   * @throws Refused, ProtocolViolation, ConnectionLost
+   */
+  async describe(
+    option: typeof OPTION.go | typeof OPTION.info,
+    exportName: string,
+    wanted: readonly number[],
+  ): Promise<Description | null> {
     const name = Buffer.from(exportName);
-    this.send(OPTION.go, Buffer.concat([uint32(name.length), name, uint16(1), uint16(INFO.blockSize)]));
-    let found: Pick<ExportInfo, 'size' | 'flags'> | null = null;
-    let blocks: readonly [number, number, number] = [1, 4096, MAX_PAYLOAD];
+    this.send(option, Buffer.concat([uint32(name.length), name, uint16(wanted.length), ...wanted.map(uint16)]));
+    let found: Pick<Description, 'size' | 'flags'> | null = null;
+    let blocks: Description['blocks'] = null;
     for (let count = 0; count < MAX_REPLIES; count++) {
-      const { type, data } = await this.reply(OPTION.go);
+      const { type, data } = await this.reply(option);
       if (type === OPTION_REPLY.ack) {
         if (!found) {
           throw new ProtocolViolation('The server does not tell the size of the export.');
         }
-        return exportInfo(found, blocks, structuredReplies, chosen);
+        return { ...found, blocks };
       }
       if (type === OPTION_REPLY.errorUnsupported) {
-        return exportInfo(await this.exportName(name), blocks, structuredReplies, chosen);
+        return null;
       }
       if (type >= ERROR_BIT) {
         throw new Refused(refusal(type, exportName, data));
@@ -125,6 +180,16 @@ export class Negotiation {
     throw new ProtocolViolation('The server does not end to tell of the export.');
   }
 
+  /** The names of the metadata contexts that an export has. @throws ProtocolViolation, ConnectionLost */
+  async listContexts(exportName: string): Promise<readonly string[]> {
+    return (await this.contextReplies(OPTION.listMetaContext, exportName, [])).map(({ name }) => name);
+  }
+
+  /** Ends the talk in peace. */
+  abort(): void {
+    this.send(OPTION.abort, Buffer.alloc(0));
+  }
+
   /** The way of before `GO`: a name that is not there ends the connection. */
   private async exportName(name: Buffer): Promise<Pick<ExportInfo, 'size' | 'flags'>> {
     this.send(OPTION.exportName, name);
@@ -133,23 +198,25 @@ export class Negotiation {
   }
 
   private async chooseContexts(exportName: string, wanted: readonly string[]): Promise<ReadonlyMap<string, number>> {
-    const chosen = new Map<string, number>();
+    const told = await this.contextReplies(OPTION.setMetaContext, exportName, wanted);
+    return new Map(told.filter(({ name }) => wanted.includes(name)).map(({ name, id }) => [name, id]));
+  }
+
+  /** Without contexts, all is data: a server that refuses to talk of them has none. */
+  private async contextReplies(option: number, exportName: string, queries: readonly string[]): Promise<{ name: string; id: number }[]> {
+    const found: { name: string; id: number }[] = [];
     const name = Buffer.from(exportName);
-    const queries = wanted.flatMap((context) => [uint32(Buffer.byteLength(context)), Buffer.from(context)]);
-    this.send(OPTION.setMetaContext, Buffer.concat([uint32(name.length), name, uint32(wanted.length), ...queries]));
+    const words = queries.flatMap((context) => [uint32(Buffer.byteLength(context)), Buffer.from(context)]);
+    this.send(option, Buffer.concat([uint32(name.length), name, uint32(queries.length), ...words]));
     for (let count = 0; count < MAX_REPLIES; count++) {
-      const { type, data } = await this.reply(OPTION.setMetaContext);
+      const { type, data } = await this.reply(option);
       if (type === OPTION_REPLY.ack || type >= ERROR_BIT) {
-        // Without contexts, all is data.
-        return type === OPTION_REPLY.ack ? chosen : new Map();
+        return type === OPTION_REPLY.ack ? found : [];
       }
       if (type !== OPTION_REPLY.metaContext || data.length < 4) {
         throw new ProtocolViolation(`The server answers ${type} where it names contexts.`);
       }
-      const context = data.toString('utf8', 4);
-      if (wanted.includes(context)) {
-        chosen.set(context, data.readUInt32BE(0));
-      }
+      found.push({ name: data.toString('utf8', 4), id: data.readUInt32BE(0) });
     }
     throw new ProtocolViolation('The server does not end to name contexts.');
   }
@@ -225,7 +292,7 @@ function refusal(type: number, exportName: string, data: Buffer): string {
     case OPTION_REPLY.errorUnknown:
       return `The server has no export '${printable(exportName)}'${said(data)}.`;
     case OPTION_REPLY.errorTlsRequired:
-      return 'The server requires TLS.';
+      return TLS_REQUIRED;
     default:
       return `The server refuses the export '${printable(exportName)}'${said(data)}.`;
   }

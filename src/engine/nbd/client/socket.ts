@@ -57,6 +57,9 @@ export function connectSocket(address: NbdSocket, { signal }: Pick<ConnectOption
 /** Goes over to TLS on a connection. @throws ConnectionLost when the two do not trust each other */
 export function encrypt(socket: net.Socket, host: string | null, credentials: NbdTls): Promise<tls.TLSSocket> {
   const { ca, certificate, key, hostname = host ?? undefined, verifyPeer = true, psk } = credentials;
+  if (hostname === undefined && verifyPeer && !psk) {
+    return Promise.reject(new ConnectionLost('No hostname for certificate validation'));
+  }
   const servername = hostname !== undefined && net.isIP(hostname) === 0 ? { servername: hostname } : {};
   const common: tls.ConnectionOptions = { socket, ...servername };
   const options: tls.ConnectionOptions = psk
