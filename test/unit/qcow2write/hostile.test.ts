@@ -3,6 +3,8 @@ import { describe, expect, it } from 'vitest';
 import type { Awaitable } from '../../../src/engine/awaitable';
 import { EngineError } from '../../../src/engine/errors';
 import { compressCluster } from '../../../src/engine/formats/qcow2/compression';
+import { QuietImage } from '../../../src/engine/formats/qcow2/manage/quietImage';
+import { createSnapshot } from '../../../src/engine/formats/qcow2/manage/snapshots';
 import { readQcow2Metadata } from '../../../src/engine/formats/qcow2/metadata';
 import { Qcow2Node } from '../../../src/engine/formats/qcow2/write/qcow2Node';
 import type { Storage } from '../../../src/engine/io/storage';
@@ -127,6 +129,17 @@ describe('metadata that contradicts itself, met while writing', () => {
       });
     }
   }
+});
+
+it('a snapshot of an image whose guest uses what has no refcount is refused, and changes nothing but refcounts', async () => {
+  const { bytes, layout } = await soundImage();
+  new DataView(bytes.buffer).setBigUint64(layout.l2[0]! + 8, (2n ** 63n) | BigInt(100 * 2 ** 20));
+  const storage = new BoundedStorage(bytes);
+  const image = QuietImage.open(storage);
+  const error = await outcome(() => createSnapshot(image, { name: 'next' }));
+  expect({ code: error?.code, ...error?.place }).toMatchObject({ code: 'image.corrupt', structure: 'refcount table entry' });
+  const changed = changedMetadata(bytes, storage.bytes);
+  expect(changed.filter((at) => Math.floor(at / CLUSTER) * CLUSTER !== layout.refcountBlock)).toEqual([]);
 });
 
 const GUEST = 0xa7;

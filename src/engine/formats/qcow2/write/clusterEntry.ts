@@ -1,8 +1,8 @@
 import { corruptImage } from '../../../errors';
 import type { Qcow2Metadata } from '../metadata';
 import { LIMITS } from '../structures';
-import { setWord } from './refcounts';
 import type { Slice } from './slices';
+import { setWord } from './words';
 
 const COPIED_HIGH = 0x80000000;
 const COMPRESSED_HIGH = 0x40000000;

@@ -1,6 +1,8 @@
 import { invalidRequest } from '../../../errors';
 import { compressCluster } from '../compression';
-import type { GuestWriter, ImageParts } from './guestWriter';
+import type { GuestEntries } from './guestEntries';
+import type { GuestWriter } from './guestWriter';
+import type { ImageParts } from './imageParts';
 import { load, Turn, wait, type Steps } from './steps';
 
 const SECTOR = 512;
@@ -8,14 +10,16 @@ const SECTOR = 512;
 /** Writes compressed clusters, one behind the other: they share host clusters, each of which counts them all. */
 export class CompressedWriter {
   private readonly parts: ImageParts;
+  private readonly entries: GuestEntries;
   private readonly writer: GuestWriter;
   /** Where the next one can begin, inside a host cluster; 0 when there is no such place. */
   private freeByte = 0;
   /** Neighbours share a sector, and the first of them fills it up: they are written one after the other. */
   private readonly turn = new Turn();
 
-  constructor(parts: ImageParts, writer: GuestWriter) {
+  constructor(parts: ImageParts, entries: GuestEntries, writer: GuestWriter) {
     this.parts = parts;
+    this.entries = entries;
     this.writer = writer;
   }
 
@@ -47,17 +51,17 @@ export class CompressedWriter {
 
   private *place(guestOffset: number, compressed: Uint8Array): Steps<void> {
     const { refcounts, codec } = this.parts;
-    yield* this.writer.provide(guestOffset);
+    yield* this.entries.provide(guestOffset);
     const { host, length } = yield* this.turn.take(() => this.put(compressed));
     try {
-      yield* load(() => this.writer.find(guestOffset));
+      yield* load(() => this.entries.find(guestOffset));
     } catch (error) {
       yield* this.giveBack(host, compressed.length);
       throw error;
     }
-    const old = this.writer.entryAt(guestOffset);
+    const old = this.entries.entryAt(guestOffset);
     const entry = { compressed: true, placed: false, host, length, copied: false, allocated: codec.allUnits, zero: 0 };
-    this.writer.replace(guestOffset, old, entry, true, false);
+    this.entries.replace(guestOffset, old, entry, true, false);
     refcounts.barrier = true;
   }
 

@@ -222,30 +222,61 @@ export class MetadataOrder {
   }
 
   private *applyFrees(frees: readonly Freed[]): Steps<void> {
-    for (let i = 0; i < frees.length; i++) {
-      const { hostOffset, length, punch, region } = frees[i]!;
-      const first = Math.floor(hostOffset / this.clusterSize);
+    const runs = inRuns(frees);
+    for (let i = 0; i < runs.length; i++) {
+      const { hostOffset, length, punch, region } = runs[i]!;
       const end = Math.ceil((hostOffset + length) / this.clusterSize);
       // Only now the disk does not lead to that table any more.
       this.regions.remove(region, hostOffset, length);
-      for (let cluster = first; cluster < end; cluster++) {
-        try {
-          this.requireNoTable(cluster, region);
-          if (punch && (yield* load(() => this.refcounts.get(cluster))) === 1) {
-            this.refcounts.retire(cluster);
-            yield* wait(this.storage.discard(cluster * this.clusterSize, this.clusterSize));
+      let cluster = Math.floor(hostOffset / this.clusterSize);
+      try {
+        while (cluster < end) {
+          const unused = punch ? yield* this.punch(cluster, end, region) : 0;
+          // Counted less only afterwards: nobody else may have them while they are punched.
+          for (const next = cluster + Math.max(1, unused); cluster < next; cluster++) {
+            this.requireNoTable(cluster, region);
+            yield* load(() => {
+              this.refcounts.change(cluster, 1, -1);
+            });
           }
-          yield* load(() => {
-            this.refcounts.change(cluster, 1, -1);
-          });
-        } catch (error) {
-          const rest = { hostOffset: cluster * this.clusterSize, length: (end - cluster) * this.clusterSize, punch, region };
-          this.frees = [rest, ...frees.slice(i + 1), ...this.frees];
-          throw error;
         }
+      } catch (error) {
+        const rest = { hostOffset: cluster * this.clusterSize, length: (end - cluster) * this.clusterSize, punch, region };
+        this.frees = [rest, ...runs.slice(i + 1), ...this.frees];
+        throw error;
       }
     }
   }
+
+  /** Gives the file's space back for clusters that nobody else counts, all at once: for each one a file system takes its time. */
+  private *punch(first: number, end: number, region: number): Steps<number> {
+    let cluster = first;
+    for (; cluster < end; cluster++) {
+      this.requireNoTable(cluster, region);
+      if ((yield* load(() => this.refcounts.get(cluster))) !== 1) {
+        break;
+      }
+      this.refcounts.retire(cluster);
+    }
+    if (cluster > first) {
+      yield* wait(this.storage.discard(first * this.clusterSize, (cluster - first) * this.clusterSize));
+    }
+    return cluster - first;
+  }
+}
+
+/** Sorted, neighbours together. */
+function inRuns(frees: readonly Freed[]): Freed[] {
+  const runs: Freed[] = [];
+  for (const freed of [...frees].sort((left, right) => left.hostOffset - right.hostOffset)) {
+    const last = runs.at(-1);
+    if (last && last.hostOffset + last.length === freed.hostOffset && last.punch === freed.punch && last.region === freed.region) {
+      runs[runs.length - 1] = { ...last, length: last.length + freed.length };
+    } else {
+      runs.push(freed);
+    }
+  }
+  return runs;
 }
 
 function placeOfSlice({ slice, from, bytes }: SliceWrite): Place {

@@ -13,9 +13,12 @@ import { Claims } from './claims';
 import { Corruption } from './corruption';
 import { EntryCodec } from './clusterEntry';
 import { CompressedWriter } from './compressedWriter';
+import { Discarder } from './discarder';
 import { GuestData } from './guestData';
-import { GuestWriter, type ImageParts } from './guestWriter';
+import { GuestEntries } from './guestEntries';
+import { GuestWriter } from './guestWriter';
 import { HeaderFields } from './headerFields';
+import type { ImageParts } from './imageParts';
 import { MetadataOrder } from './order';
 import type { Qcow2Hooks, Qcow2NodeOptions } from './nodeOptions';
 import { openForWriting } from './openForWriting';
@@ -23,10 +26,12 @@ import { Preparation } from './preparation';
 import { NOT_HERE, QuickPlaces } from './quickPlaces';
 import { Refcounts } from './refcounts';
 import { REGION, Regions } from './regions';
+import { Reserver } from './reserver';
 import { Resizer } from './resizer';
 import { run, wait, type Steps } from './steps';
 import { registerStructures, requireSeparateStructures } from './structureRegions';
 import { ActiveTables } from './tables';
+import { ZeroWriter } from './zeroWriter';
 
 const DEFAULT_CACHE = 32 * 1024 * 1024;
 /** Decompressed clusters that are kept. */
@@ -52,6 +57,8 @@ export class Qcow2Node implements BlockNode {
   readonly hooks: Qcow2Hooks;
   private readonly data: GuestData;
   private readonly writer: GuestWriter;
+  private readonly zeroes: ZeroWriter;
+  private readonly discarder: Discarder;
   private readonly compressor: CompressedWriter;
   private readonly resizer: Resizer;
   private readonly corruption: Corruption;
@@ -123,9 +130,14 @@ export class Qcow2Node implements BlockNode {
       map: () => this.map,
       prepare: () => this.preparation.ensure(),
     };
-    this.writer = new GuestWriter(parts);
-    this.compressor = new CompressedWriter(parts, this.writer);
-    this.resizer = new Resizer(parts, this.writer, this.header, (size) => {
+    const entries = new GuestEntries(parts);
+    this.writer = new GuestWriter(parts, entries);
+    this.zeroes = new ZeroWriter(parts, entries, this.writer);
+    this.discarder = new Discarder(parts, entries);
+    this.compressor = new CompressedWriter(parts, entries, this.writer);
+    const reserver = new Reserver(parts, entries, this.writer);
+    const writers = { entries, zeroes: this.zeroes, discarder: this.discarder, reserver };
+    this.resizer = new Resizer(parts, writers, this.header, (size) => {
       this.current = { ...this.current, size };
       this.map = new Qcow2ClusterMap(metadata, this.tables, size);
     });
@@ -256,7 +268,7 @@ export class Qcow2Node implements BlockNode {
   private *zeroSteps(guestOffset: number, length: number, options: ZeroOptions): Steps<void> {
     yield* this.preparation.ensure();
     this.hooks.onGuestChange?.(guestOffset, length);
-    yield* this.writer.zero(guestOffset, length, options.mayUnmap ?? false, options.noFallback ?? false);
+    yield* this.zeroes.zero(guestOffset, length, options.mayUnmap ?? false, options.noFallback ?? false);
   }
 
   discard(guestOffset: number, length: number): Awaitable<void> {
@@ -267,7 +279,7 @@ export class Qcow2Node implements BlockNode {
   private *discardSteps(guestOffset: number, length: number): Steps<void> {
     yield* this.preparation.ensure();
     this.hooks.onGuestChange?.(guestOffset, length);
-    yield* this.writer.discard(guestOffset, length, false);
+    yield* this.discarder.discard(guestOffset, length, false);
   }
 
   /** Makes all clusters unallocated, so that what lies below shows through (QEMU's `make_empty`). */
@@ -277,7 +289,7 @@ export class Qcow2Node implements BlockNode {
 
   private *emptySteps(): Steps<void> {
     yield* this.preparation.ensure();
-    yield* this.writer.discard(0, this.size, true);
+    yield* this.discarder.discard(0, this.size, true);
   }
 
   /**

@@ -1,23 +1,35 @@
 import type { Preallocation } from '../../../block/blockNode';
 import { invalidRequest, unsupportedRequest } from '../../../errors';
 import { LIMITS } from '../structures';
-import type { GuestWriter, ImageParts } from './guestWriter';
+import type { Discarder } from './discarder';
+import type { GuestEntries } from './guestEntries';
 import type { HeaderFields } from './headerFields';
+import type { ImageParts } from './imageParts';
+import type { Reserver } from './reserver';
 import { load, wait, type Steps } from './steps';
+import type { ZeroWriter } from './zeroWriter';
 
 const SECTOR = 512;
+
+/** Who changes guest clusters for it. */
+interface ResizerWriters {
+  readonly entries: GuestEntries;
+  readonly zeroes: ZeroWriter;
+  readonly discarder: Discarder;
+  readonly reserver: Reserver;
+}
 
 /** Changes the length of the disk, and gives ranges clusters before anything is written to them. */
 export class Resizer {
   private readonly parts: ImageParts;
-  private readonly writer: GuestWriter;
+  private readonly writers: ResizerWriters;
   private readonly header: HeaderFields;
   private readonly resized: (size: number) => void;
 
   /** @param resized told when the header has the new size */
-  constructor(parts: ImageParts, writer: GuestWriter, header: HeaderFields, resized: (size: number) => void) {
+  constructor(parts: ImageParts, writers: ResizerWriters, header: HeaderFields, resized: (size: number) => void) {
     this.parts = parts;
-    this.writer = writer;
+    this.writers = writers;
     this.header = header;
     this.resized = resized;
   }
@@ -45,7 +57,7 @@ export class Resizer {
     yield* this.parts.claims.during(0, Infinity, () => this.grow(before, size, l1Size));
     if (this.parts.data.backing && this.parts.data.backing.size > before && preallocation === 'off') {
       const end = Math.min(size, this.parts.data.backing.size);
-      yield* this.writer.zero(before, end - before, false, false);
+      yield* this.writers.zeroes.zero(before, end - before, false, false);
     }
     yield* this.preallocate(before, size, preallocation);
   }
@@ -71,15 +83,15 @@ export class Resizer {
     if (end === before) {
       return;
     }
-    const entry = yield* load(() => this.writer.entryAt(before));
+    const entry = yield* load(() => this.writers.entries.entryAt(before));
     if (entry.placed && entry.copied) {
-      this.writer.requireNoMetadata(entry.host, clusterSize);
+      this.writers.entries.requireNoMetadata(entry.host, clusterSize);
       yield* data.zeroHost(entry.host + (before % clusterSize), before, end - before, false);
     } else if (entry.placed || entry.compressed) {
       // A snapshot has it too, or it cannot be written in place: the guest gets a cluster of its own before it sees more of it.
       this.resized(size);
       try {
-        yield* this.writer.zeroClaimed(before, Math.min(end, size), false, false);
+        yield* this.writers.zeroes.zeroClaimed(before, Math.min(end, size), false, false);
       } catch (error) {
         this.resized(before);
         throw error;
@@ -127,7 +139,7 @@ export class Resizer {
     yield* order.alone(() => this.header.update({ size }));
     yield storage.flush();
     if (from < before) {
-      yield* this.writer.drop(from, Math.ceil(before / metadata.clusterSize) * metadata.clusterSize);
+      yield* this.writers.discarder.drop(from, Math.ceil(before / metadata.clusterSize) * metadata.clusterSize);
     }
     for (let l1Index = Math.ceil(size / metadata.l2Coverage); l1Index < tables.l1Size; l1Index++) {
       tables.drop(l1Index);
@@ -146,7 +158,7 @@ export class Resizer {
     const { data } = this.parts;
     let length = data.file.size;
     for (let at = from; at < end;) {
-      const reserved = yield* this.writer.reserve(at, end, preallocation === 'full');
+      const reserved = yield* this.writers.reserver.reserve(at, end, preallocation === 'full');
       at = reserved.next;
       length = Math.max(length, reserved.hostEnd);
     }

@@ -4,10 +4,12 @@ import { readPadded } from '../../../io/source';
 import type { Qcow2Metadata } from '../metadata';
 import type { GuestTables } from '../clusterMap';
 import type { MetadataOrder } from './order';
-import { setWord, zeroOut, type Refcounts } from './refcounts';
+import type { Refcounts } from './refcounts';
 import { REGION, type Regions } from './regions';
 import { SliceCache, type Slice } from './slices';
 import { load, Turn, wait, type Steps } from './steps';
+import { setWord } from './words';
+import { zeroOut } from './zeroOut';
 
 const ENTRY_BYTES = 8;
 const COPIED_HIGH = 0x80000000;
