@@ -14,14 +14,18 @@ export interface ChainLayer {
   readonly size: number;
 }
 
-/** Makes a chain in `folder`, the base first. The same random numbers make the same chain. */
-export async function makeJobChain(random: Random, folder: string, depth: number): Promise<readonly ChainLayer[]> {
+/**
+ * Makes a chain in `folder`, the base first. The same random numbers make the same chain.
+ * @param growing no layer is shorter than the one below it
+ */
+export async function makeJobChain(random: Random, folder: string, depth: number, growing = false): Promise<readonly ChainLayer[]> {
   const layers: ChainLayer[] = [];
   // QEMU's own stream does not survive disks that end within a cluster.
   const common = random.between(4, 12) * MIB + LARGEST_CLUSTER * random.below(4);
   for (let index = 0; index < depth; index++) {
     const format = index === 0 && random.chance(0.3) ? 'raw' : random.chance(0.25) ? 'qed' : 'qcow2';
-    const size = random.chance(0.6) ? common : common + LARGEST_CLUSTER * random.between(-6, 6);
+    const wanted = random.chance(0.6) ? common : common + LARGEST_CLUSTER * random.between(-6, 6);
+    const size = growing ? Math.max(wanted, layers.at(-1)?.size ?? 0) : wanted;
     const layer: ChainLayer = { format, size, name: `l${index}.${format}` };
     const below = layers.at(-1);
     const backing = below ? ['-b', below.name, '-F', below.format] : [];
@@ -82,13 +86,15 @@ export async function mapOf(folder: string, { name, format }: ChainLayer): Promi
 /**
  * What two maps say of a disk, sector by sector: whether each is in the same layer, and how many hold data in the second and none in the
  * first. Zeroes beside data QEMU's jobs may copy as data.
+ * @param end bytes from the disk's start that are compared
  */
 export function comparedMaps(
   theirs: readonly MapEntry[],
   ours: readonly MapEntry[],
+  end = Infinity,
 ): { readonly layersDiffer: number; readonly moreData: number } {
   const sectors = (entries: readonly MapEntry[], of: (entry: MapEntry) => number) =>
-    entries.flatMap((entry) => Array.from({ length: entry.length / 512 }, () => of(entry)));
+    entries.flatMap((entry) => Array.from({ length: entry.length / 512 }, () => of(entry))).slice(0, end / 512);
   const layer = ({ depth, data, zero }: MapEntry) => (data || zero ? depth : -1);
   const [left, right] = [sectors(theirs, layer), sectors(ours, layer)];
   const [had, has] = [sectors(theirs, ({ data }) => Number(data)), sectors(ours, ({ data }) => Number(data))];

@@ -80,7 +80,9 @@ describe('streaming', () => {
         return;
       }
       expect(await linksOf(ours, top)).toEqual(await linksOf(theirs, top));
-      expect(comparedMaps(await mapOf(theirs, target), await mapOf(ours, target))).toEqual({ layersDiffer: 0, moreData: 0 });
+      // Past the end of a layer in between QEMU 7.2 lets the base show through, where zeroes were before.
+      const end = Math.min(...layers!.slice(base === null ? 0 : base + 1, into).map(({ size }) => size));
+      expect(comparedMaps(await mapOf(theirs, target), await mapOf(ours, target), end)).toEqual({ layersDiffer: 0, moreData: 0 });
     });
   }
 });
