@@ -1,4 +1,6 @@
 import type { JobRequest, JobSettings } from '../protocol/jobs';
+import type { ImageReference } from '../protocol/manage';
+import { openChain } from '../engine/block/chain';
 import { BlockGraph } from '../engine/block/graph/blockGraph';
 import { isCancelled } from '../engine/errors';
 import { JobManager, type JobDescription } from '../engine/jobs/jobManager';
@@ -8,7 +10,7 @@ import { CommandError } from './errors';
 import { readSizeArgument } from './formatOptions';
 import type { ImageArgument } from './imageArguments';
 import { prettyJson } from './json';
-import { manageContext } from './managing';
+import { managedFile, manageContext } from './managing';
 import { ProgressLine } from './progress';
 
 /** The whole system counts as busy when programs wait for I/O for this share of the time. */
@@ -26,6 +28,18 @@ export function readSettings(line: CommandLine, context: Context): Partial<JobSe
     speed: speed === null ? 0 : readSizeArgument(speed, 'speed', context.program),
     pace: line.has('idle') ? { kind: 'idle', graceMs: GRACE_MS, systemPressure: BUSY_SYSTEM } : { kind: 'full' },
   };
+}
+
+/** The image of a job; its format by its first bytes where nobody said it. @throws CommandError, EngineError */
+export async function jobImage(line: CommandLine, image: ImageArgument, context: Context): Promise<ImageReference> {
+  const { filename, format } = managedFile(image);
+  if (format !== null) {
+    return { path: filename, format };
+  }
+  const { gate, currentFolder } = manageContext(line, image, context);
+  const chain = await openChain(filename, { gate, currentFolder, locks: null });
+  chain.close();
+  return { path: filename, format: chain.layers[0]!.detail.format };
 }
 
 /**

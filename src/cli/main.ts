@@ -21,6 +21,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   rebase: async () => (await import('./commands/rebase')).rebase,
   commit: async () => (await import('./commands/commit')).commit,
   stream: async () => (await import('./commands/stream')).stream,
+  mirror: async () => (await import('./commands/mirror')).mirror,
   dd: async () => (await import('./commands/dd')).dd,
   compare: async () => (await import('./commands/compare')).compare,
   map: async () => (await import('./commands/map')).map,

@@ -33,10 +33,10 @@ interface Machine {
 }
 
 /** A chain with its active layer served, and a guest on it. */
-async function machine(random: Random, depth: number): Promise<Machine> {
+async function machine(random: Random, depth: number, growing = false): Promise<Machine> {
   const folder = await temporaryFolder('jobs');
   folders.push(folder);
-  const layers = await makeJobChain(random, folder.path, depth);
+  const layers = await makeJobChain(random, folder.path, depth, growing);
   const top = layers.at(-1)!;
   await keepContent(folder.path, top, 'content');
   const shadow = await readFile(join(folder.path, 'content'));
@@ -194,7 +194,7 @@ describe('a commit beside its guest', () => {
     test(`of the active layer lets the guest go on in the base (seed ${seed})`, async () => {
       const random = new Random(seed);
       const depth = random.between(2, 4);
-      const world = await machine(random, depth);
+      const world = await machine(random, depth, true);
       const base = random.below(depth - 1);
       const commit = await world.jobs.start({ type: 'commit', image: imageOf(world), top: null, base: world.path(base) }, slowly(world));
       await completed(commit);

@@ -5,11 +5,10 @@ import type { StreamRequest } from '../../engine/jobs/streamJob';
 import { CommandLine, FORMAT, OUTPUT, type Context } from '../commandLine';
 import { CommandError } from '../errors';
 import { readSizeArgument } from '../formatOptions';
-import { readSettings, runJob } from '../jobs';
+import { jobImage, readSettings, runJob } from '../jobs';
 import { prettyJson } from '../json';
-import { managedFile, manageContext } from '../managing';
+import { manageContext } from '../managing';
 import type { ImageArgument } from '../imageArguments';
-import { openChain } from '../../engine/block/chain';
 
 /**
  * `stream`: copies into an image what those have that it is built on, so that it needs them no more. With `--offset` and `--length` one step
@@ -53,26 +52,13 @@ export async function stream(args: readonly string[], context: Context): Promise
 }
 
 async function requestOf(line: CommandLine, image: ImageArgument, context: Context): Promise<StreamRequest> {
-  const { filename, format } = managedFile(image);
   return {
     type: 'stream',
-    image: { path: filename, format: format ?? (await probedFormat(filename, line, image, context)) },
+    image: await jobImage(line, image, context),
     base: line.value('base'),
     bottom: line.value('bottom'),
     range: null,
   };
-}
-
-async function probedFormat(
-  filename: string,
-  line: CommandLine,
-  image: ImageArgument,
-  context: Context,
-): Promise<StreamRequest['image']['format']> {
-  const { gate, currentFolder } = manageContext(line, image, context);
-  const chain = await openChain(filename, { gate, currentFolder, locks: null });
-  chain.close();
-  return chain.layers[0]!.detail.format;
 }
 
 async function step(request: StreamRequest, line: CommandLine, argument: ImageArgument, context: Context): Promise<void> {

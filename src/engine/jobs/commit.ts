@@ -51,6 +51,10 @@ export class CommitWork implements JobWork {
       }
       at += length;
     }
+    if (base.size > top.size) {
+      // An overlay that is longer than `top` reads zeroes there, not what the base has had.
+      await base.writeZeroes(top.size, base.size - top.size, { mayUnmap: true });
+    }
     await flush.end();
   }
 

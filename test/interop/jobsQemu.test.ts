@@ -1,0 +1,108 @@
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { BlockGraph } from '../../src/engine/block/graph/blockGraph';
+import { followGate } from '../../src/engine/gate/policies';
+import { JobManager } from '../../src/engine/jobs/jobManager';
+import type { JobRequest } from '../../src/protocol/jobs';
+import { comparedMaps, keepContent, linksOf, makeJobChain, mapOf, requireSound, type ChainLayer } from './jobChains';
+import { Random, testCases, testSeed } from './random';
+import { imageNode, StorageDaemon } from './storageDaemon';
+import { chainscope, makeWithQemuImg } from './tools';
+import { twinFolders, type Twins } from './twins';
+
+/* Commits and mirrors beside those of a qemu-storage-daemon, on the same chains. */
+
+const folders: Twins[] = [];
+afterEach(async () => {
+  await Promise.all(folders.splice(0).map((folder) => folder.dispose()));
+});
+
+interface Case extends Twins {
+  readonly layers: readonly ChainLayer[];
+  readonly top: ChainLayer;
+}
+
+/** The same chain in both folders, and what its guest reads in our one. */
+async function chains(seed: number, depth: number, growing = false): Promise<Case> {
+  const made = await twinFolders('jobs');
+  folders.push(made);
+  const [layers] = await Promise.all([made.theirs, made.ours].map((folder) => makeJobChain(new Random(seed), folder, depth, growing)));
+  const top = layers!.at(-1)!;
+  await keepContent(made.ours, top, 'content');
+  return { ...made, layers: layers!, top };
+}
+
+async function theirs({ theirs: folder, layers }: Case, command: string, args: object, isReady: boolean, more: readonly object[] = []) {
+  const nodes = layers.map(({ name, format }, index) =>
+    imageNode(`n${index}`, format, name, index > 0 ? { backing: `n${index - 1}` } : {}),
+  );
+  const daemon = await StorageDaemon.start([...nodes, ...more], folder);
+  await daemon.runJob(command, { device: `n${layers.length - 1}`, ...args }, isReady);
+  await daemon.quit();
+}
+
+async function ours({ ours: currentFolder, top }: Case, request: (image: JobRequest['image']) => JobRequest): Promise<void> {
+  const gate = followGate('all');
+  const graph = new BlockGraph({ gate, currentFolder });
+  const jobs = new JobManager({ graph: () => graph, gate, currentFolder });
+  const { job, ended } = await jobs.start(request({ path: join(currentFolder, top.name), format: top.format }));
+  job.onDidChange(({ status }) => {
+    if (status === 'ready') {
+      job.complete();
+    }
+  });
+  expect(await ended).toMatchObject({ outcome: 'completed', error: null });
+}
+
+const SAME = { layersDiffer: 0, moreData: 0 };
+const first = testSeed();
+const seeds = Array.from({ length: testCases(5) }, (_, index) => first + index);
+
+describe('a commit', () => {
+  test.each(seeds)('of images between leaves the bytes, links and allocation that QEMU does (seed %i)', async (seed) => {
+    const random = new Random(seed);
+    const depth = random.between(3, 5);
+    const world = await chains(seed, depth);
+    const base = random.below(depth - 2);
+    const top = random.between(base + 1, depth - 2);
+    await theirs(world, 'block-commit', { 'top-node': `n${top}`, 'base-node': `n${base}` }, false);
+    const path = (index: number) => join(world.ours, world.layers[index]!.name);
+    await ours(world, (image) => ({ type: 'commit', image, top: path(top), base: path(base) }));
+    await requireSound(world.ours, world.top, 'content');
+    if (world.layers[base]!.size > world.layers[top]!.size) {
+      // QEMU lets what the base has past the end of the committed image show through.
+      return;
+    }
+    const names = async (folder: string) =>
+      (await linksOf(folder, world.top)).map((link) => JSON.stringify(link).replaceAll(`${folder}/`, ''));
+    expect(await names(world.ours)).toEqual(await names(world.theirs));
+    expect(comparedMaps(await mapOf(world.theirs, world.layers[base]!), await mapOf(world.ours, world.layers[base]!))).toEqual(SAME);
+  });
+
+  test.each(seeds)('of the active layer leaves the base as QEMU does (seed %i)', async (seed) => {
+    const random = new Random(seed);
+    const depth = random.between(2, 4);
+    const world = await chains(seed, depth, true);
+    const base = random.below(depth - 1);
+    await theirs(world, 'block-commit', { 'base-node': `n${base}` }, true);
+    await ours(world, (image) => ({ type: 'commit', image, top: null, base: join(world.ours, world.layers[base]!.name) }));
+    const target = world.layers[base]!;
+    await requireSound(world.ours, target, 'content');
+    expect(await linksOf(world.ours, target)).toEqual(await linksOf(world.theirs, target));
+    expect(comparedMaps(await mapOf(world.theirs, target), await mapOf(world.ours, target))).toEqual(SAME);
+  });
+});
+
+describe('a mirror', () => {
+  test.each(seeds)('copies what QEMU copies (seed %i)', async (seed) => {
+    const random = new Random(seed);
+    const world = await chains(seed, random.between(1, 4));
+    const copy: ChainLayer = { name: 'copy', format: 'qcow2', size: world.top.size };
+    await makeWithQemuImg(['create', '-q', '-f', 'qcow2', 'copy', `${copy.size}`], { cwd: world.theirs });
+    await theirs(world, 'blockdev-mirror', { target: 'copy', sync: 'full' }, true, [imageNode('copy', 'qcow2', 'copy')]);
+    const { code, stderr } = await chainscope(['mirror', '-q', '-f', world.top.format, world.top.name, 'copy'], { cwd: world.ours });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    await requireSound(world.ours, copy, 'content');
+    expect(comparedMaps(await mapOf(world.theirs, copy), await mapOf(world.ours, copy))).toEqual(SAME);
+  });
+});
