@@ -1,5 +1,6 @@
 import { after, isPromise, type Awaitable } from '../../awaitable';
 import type { BlockNode, NodeStatus, Preallocation, WriteOptions, ZeroOptions } from '../../block/blockNode';
+import { RequestsInFlight } from '../../block/inFlight';
 import { repairQed } from '../../check/qedRepair';
 import { corruptImage, EngineError, invalidRequest, readOnlyImage, unsupportedRequest } from '../../errors';
 import { loading } from '../../io/loading';
@@ -8,11 +9,10 @@ import { SECTOR_SIZE } from '../raw/size';
 import { QedFlusher } from './flusher';
 import { QedHeaderWriter } from './headerWriter';
 import { readQedMetadata, requireOpenableQed, type QedMetadata } from './metadata';
+import { NewClusters, readBacking } from './newClusters';
 import { advance, Serialised } from './serialised';
 import { QedTables, type QedRun } from './tables';
-
-/** Calls back once after `ms` milliseconds, unless the returned function is called before. Must not keep the process alive. */
-export type IdleTimer = (ms: number, callback: () => void) => () => void;
+import { QedTidier, type IdleTimer } from './tidier';
 
 export interface QedNodeOptions {
   readonly nodeName: string;
@@ -27,11 +27,7 @@ export interface QedNodeOptions {
   readonly idleTimer?: IdleTimer | undefined;
 }
 
-/** As QEMU has it. */
-const IDLE_MS = 5000;
 const DEFAULT_CACHE = 4 * 1024 * 1024;
-/** What is copied from the backing file goes through a buffer of at most this many bytes. */
-const COPY_BYTES = 1024 * 1024;
 const ZERO_CLUSTER = 1;
 
 /**
@@ -50,19 +46,13 @@ export class QedNode implements BlockNode {
   private readonly tables: QedTables;
   private readonly allocations = new Serialised();
   private readonly flusher: QedFlusher;
-  private readonly idleTimer: IdleTimer;
-  private readonly inFlight = new Set<Promise<unknown>>();
+  private readonly tidier: QedTidier;
+  private readonly newClusters: NewClusters;
+  private readonly requests: RequestsInFlight;
   private backingNode: BlockNode | null;
   private bytes: number;
   /** Set when metadata contradicts itself: nothing is written any more. */
   private corruption: EngineError | null = null;
-  /** An error of a flush that nobody waited for. */
-  private unreported: { readonly error: unknown } | null = null;
-  private cancelIdle: (() => void) | null = null;
-  private tidying: Promise<void> | null = null;
-  /** Whether something was allocated since the idle timer was set. */
-  private busy = false;
-  private closed = false;
 
   private constructor(storage: Storage, metadata: QedMetadata, options: QedNodeOptions) {
     this.storage = storage;
@@ -71,12 +61,18 @@ export class QedNode implements BlockNode {
     this.filename = options.filename;
     this.readOnly = options.readOnly;
     this.backingNode = options.backing;
-    this.idleTimer = options.idleTimer ?? systemTimer;
+    this.requests = new RequestsInFlight(options.filename);
     this.clusterSize = metadata.clusterSize;
     this.bytes = metadata.size;
     this.header = new QedHeaderWriter(storage, metadata);
     this.tables = new QedTables(storage, metadata, metadata.size, options.cacheBytes ?? DEFAULT_CACHE);
     this.flusher = new QedFlusher(storage, this.tables, this.allocations);
+    const { header, tables, flusher, allocations } = this;
+    this.tidier = new QedTidier(
+      { storage, header, tables, flusher, allocations, damaged: () => this.corruption !== null },
+      options.idleTimer,
+    );
+    this.newClusters = new NewClusters(storage, tables, metadata.clusterSize);
   }
 
   /**
@@ -135,12 +131,12 @@ export class QedNode implements BlockNode {
    */
   async changeBackingFile(name: string | null, format: string | null): Promise<void> {
     this.requireWritable();
-    await this.tracked(this.allocations.run(() => this.header.setBacking(name, format)));
+    await this.requests.track(this.allocations.run(() => this.header.setBacking(name, format)));
   }
 
   read(guestOffset: number, target: Uint8Array): Awaitable<void> {
-    this.requireInside(guestOffset, target.length);
-    return this.tracked(
+    this.requests.require(guestOffset, target.length, this.bytes);
+    return this.requests.track(
       advance(guestOffset, guestOffset + target.length, (at, rest) => {
         const run = this.lookup(at, rest);
         return isPromise(run)
@@ -151,23 +147,23 @@ export class QedNode implements BlockNode {
   }
 
   write(guestOffset: number, bytes: Uint8Array, options: WriteOptions = {}): Awaitable<void> {
-    this.requireInside(guestOffset, bytes.length);
+    this.requests.require(guestOffset, bytes.length, this.bytes);
     const done = this.advanceWriting(guestOffset, guestOffset + bytes.length, (run, at) => {
       const part = bytes.subarray(at - guestOffset, at - guestOffset + run.length);
       return run.kind === 'data' ? this.writeInPlace(run, part) : this.allocate(at, part);
     });
-    return this.tracked(options.fua ? Promise.resolve(done).then(() => this.flush()) : done);
+    return this.requests.track(options.fua ? Promise.resolve(done).then(() => this.flush()) : done);
   }
 
   writeZeroes(guestOffset: number, length: number, options: ZeroOptions = {}): Awaitable<void> {
-    this.requireInside(guestOffset, length);
+    this.requests.require(guestOffset, length, this.bytes);
     const done = this.zeroRange(guestOffset, guestOffset + length, options);
-    return this.tracked(options.fua ? Promise.resolve(done).then(() => this.flush()) : done);
+    return this.requests.track(options.fua ? Promise.resolve(done).then(() => this.flush()) : done);
   }
 
   /** The format cannot give clusters back: nothing changes, as with QEMU's driver. */
   discard(guestOffset: number, length: number): void {
-    this.requireInside(guestOffset, length);
+    this.requests.require(guestOffset, length, this.bytes);
     this.requireWritable();
   }
 
@@ -175,12 +171,12 @@ export class QedNode implements BlockNode {
     if (this.readOnly) {
       return;
     }
-    await this.tracked(this.flusher.flush());
-    this.report();
+    await this.requests.track(this.flusher.flush());
+    this.tidier.report();
   }
 
   blockStatus(guestOffset: number, length: number): Awaitable<NodeStatus> {
-    this.requireInside(guestOffset, length);
+    this.requests.require(guestOffset, length, this.bytes);
     if (length === 0) {
       throw invalidRequest('The status of no bytes was asked for.');
     }
@@ -203,21 +199,21 @@ export class QedNode implements BlockNode {
     if (!(size % SECTOR_SIZE === 0 && size <= Math.min(tableEntries * l2Coverage, Number.MAX_SAFE_INTEGER))) {
       throw invalidRequest('Invalid image size specified');
     }
-    await this.tracked(this.grow(size));
+    await this.requests.track(this.grow(size));
   }
 
   async close(): Promise<void> {
-    if (this.closed) {
+    if (this.requests.ended) {
       return;
     }
-    this.closed = true;
-    this.cancelIdle?.();
-    await Promise.allSettled(this.inFlight);
-    await this.tidying;
+    const ended = this.requests.end();
+    this.tidier.stop();
+    await ended;
     try {
+      await this.tidier.settle();
       if (!this.readOnly) {
-        await this.markClean();
-        this.report();
+        await this.tidier.markClean();
+        this.tidier.report();
       }
     } finally {
       this.storage.close();
@@ -243,15 +239,8 @@ export class QedNode implements BlockNode {
         part.fill(0);
         return part.length;
       case 'unallocated':
-        return after(this.readBacking(at, part), () => part.length);
+        return after(readBacking(this.backingNode, at, part), () => part.length);
     }
-  }
-
-  /** What the backing file shows, with zeroes past its end. */
-  private readBacking(guestOffset: number, target: Uint8Array): Awaitable<void> {
-    const backed = Math.max(0, Math.min(target.length, (this.backingNode?.size ?? 0) - guestOffset));
-    target.fill(0, backed);
-    return backed > 0 ? this.backingNode!.read(guestOffset, target.subarray(0, backed)) : undefined;
   }
 
   /** Goes over runs for a request that changes them. @param step returns when its run, or as many bytes as it says, are done */
@@ -322,7 +311,7 @@ export class QedNode implements BlockNode {
 
   /** Before the first change of a table: what lies past the last whole cluster goes, and the image is marked. */
   private prepare(): Awaitable<void> {
-    this.busy = true;
+    this.tidier.noteChange();
     if (this.header.needCheck) {
       return;
     }
@@ -335,7 +324,7 @@ export class QedNode implements BlockNode {
     }
     await this.header.setNeedCheck(true);
     await this.storage.flush();
-    this.armIdle();
+    this.tidier.arm();
   }
 
   /**
@@ -343,57 +332,9 @@ export class QedNode implements BlockNode {
    * @param part null for zeroes
    */
   private allocateRun(run: QedRun, guestOffset: number, length: number, part: Uint8Array | null): Awaitable<number> {
-    const { clusterSize } = this;
-    const first = Math.floor(guestOffset / clusterSize) * clusterSize;
-    const end = Math.ceil((guestOffset + length) / clusterSize) * clusterSize;
     void this.guarded(() => this.tables.provideTable(guestOffset));
-    const clusters = (end - first) / clusterSize;
-    const host = this.tables.take(clusters);
-    const copies = run.kind === 'unallocated';
-    const fill = (): Awaitable<void> => {
-      // What lies past the end of the disk stays zero: it may grow.
-      const head = copies ? this.copyUp(first, guestOffset, host - first) : undefined;
-      return after(head, () =>
-        after(part ? this.storage.write(part, host + guestOffset - first) : undefined, () =>
-          copies ? this.copyUp(guestOffset + length, Math.min(end, this.bytes), host - first) : undefined,
-        ),
-      );
-    };
-    let filled: Awaitable<void>;
-    try {
-      filled = fill();
-    } catch (error) {
-      return this.abandon(host, clusters, error);
-    }
-    const map = () => {
-      this.tables.map(guestOffset, clusters, host);
-      return length;
-    };
-    return isPromise(filled) ? filled.then(map, (error: unknown) => this.abandon(host, clusters, error)) : map();
-  }
-
-  /** Copies guest bytes up from the backing file; new clusters are zero, so there is nothing to do past its end. */
-  private copyUp(from: number, end: number, shift: number): Awaitable<void> {
-    const last = Math.min(end, this.backingNode?.size ?? 0);
-    return advance(from, last, (at, rest) => {
-      const buffer = new Uint8Array(Math.min(rest, COPY_BYTES));
-      return after(this.readBacking(at, buffer), () => after(this.storage.write(buffer, at + shift), () => buffer.length));
-    });
-  }
-
-  /** Clusters that could not be filled go back, if they can be made to read as zero again; otherwise they are leaked. */
-  private async abandon(host: number, clusters: number, error: unknown): Promise<never> {
-    if (this.tables.allocationEnd === host + clusters * this.clusterSize) {
-      try {
-        if (this.storage.size > host) {
-          await this.storage.truncate(host);
-        }
-        this.tables.giveBack(host);
-      } catch {
-        // The error that led here is the one to tell; a leak does no harm.
-      }
-    }
-    throw error;
+    const backing = run.kind === 'unallocated' ? this.backingNode : null;
+    return after(this.newClusters.fill({ guestOffset, length, part, backing, size: this.bytes }), () => length);
   }
 
   /** @param end may lie past the end of the disk while it grows */
@@ -465,60 +406,6 @@ export class QedNode implements BlockNode {
     this.bytes = size;
   }
 
-  private armIdle(): void {
-    this.busy = false;
-    this.cancelIdle = this.idleTimer(IDLE_MS, () => {
-      this.cancelIdle = null;
-      if (this.closed) {
-        return;
-      }
-      if (this.busy) {
-        this.armIdle();
-        return;
-      }
-      this.tidying = this.markClean()
-        .catch((error: unknown) => {
-          // The next flush tells of it: the guest relies on that.
-          this.unreported ??= { error };
-          if (!this.closed) {
-            this.armIdle();
-          }
-        })
-        .finally(() => (this.tidying = null));
-    });
-  }
-
-  /** Ends with everything on the disk and, unless the image is damaged, the mark gone. */
-  private async markClean(): Promise<void> {
-    await this.flusher.flush();
-    if (!this.header.needCheck || this.corruption) {
-      return;
-    }
-    // In the allocations' turn: nothing may change between the flush and the mark.
-    await this.allocations.run(async () => {
-      if (this.tables.changed) {
-        this.armIdleAgain();
-        return;
-      }
-      await this.header.setNeedCheck(false);
-      await this.storage.flush();
-    });
-  }
-
-  private armIdleAgain(): void {
-    if (!this.closed && !this.cancelIdle) {
-      this.armIdle();
-    }
-  }
-
-  private report(): void {
-    if (this.unreported) {
-      const { error } = this.unreported;
-      this.unreported = null;
-      throw error;
-    }
-  }
-
   private requireSeparateTables(): void {
     if (this.readOnly) {
       return;
@@ -542,28 +429,4 @@ export class QedNode implements BlockNode {
       throw this.corruption;
     }
   }
-
-  private requireInside(guestOffset: number, length: number): void {
-    if (!(guestOffset >= 0 && length >= 0 && guestOffset + length <= this.bytes)) {
-      throw invalidRequest(`${length} bytes at guest offset ${guestOffset} reach past the end of the disk of ${this.bytes} bytes.`);
-    }
-    if (this.closed) {
-      throw invalidRequest(`${this.filename} is closed.`);
-    }
-  }
-
-  private tracked<T>(request: Awaitable<T>): Awaitable<T> {
-    if (isPromise(request)) {
-      this.inFlight.add(request);
-      const done = () => this.inFlight.delete(request);
-      request.then(done, done);
-    }
-    return request;
-  }
-}
-
-function systemTimer(ms: number, callback: () => void): () => void {
-  const timer = setTimeout(callback, ms);
-  timer.unref();
-  return () => clearTimeout(timer);
 }
