@@ -20,6 +20,7 @@ import { Pace } from '../pace';
 import type { CopyInput } from './copy/copySource';
 import { isZero } from './copy/zeroRuns';
 import { openInput } from './copy/openInput';
+import { WriteBehind } from './copy/writeBehind';
 import type { ManageContext, ManagedFile } from './managedImage';
 
 export interface CommitRequest {
@@ -176,6 +177,7 @@ async function copyAbove({ chain, ciphers }: CopyInput, depth: number, target: B
   const reader = openReader(chain, { ciphers });
   const shortest = Math.min(...chain.layers.slice(1, depth).map(({ virtualSize }) => virtualSize));
   const buffer = Buffer.allocUnsafeSlow(CHUNK);
+  const behind = new WriteBehind(target);
   const { size } = reader;
   for (let at = 0; at < size;) {
     if (pace.due()) {
@@ -195,8 +197,10 @@ async function copyAbove({ chain, ciphers }: CopyInput, depth: number, target: B
     const part = buffer.subarray(0, length);
     reader.read(at, part);
     await (isZero(part) ? writeZeroes(target, at, length) : target.write(at, part));
+    behind.wrote(length);
     at += length;
   }
+  await behind.end();
   pace.throwIfCancelled();
   context.onProgress?.(size, size);
 }

@@ -12,6 +12,7 @@ import { resolveName } from '../gate/filename';
 import { FileStorage } from '../io/fileStorage';
 import { acquireLocks } from '../io/imageLocks';
 import { Pace } from '../pace';
+import { WriteBehind } from './copy/writeBehind';
 import { isZero } from './copy/zeroRuns';
 import { knownFormat } from './formats';
 import { whileQuiet, type ManageContext, type ManagedFile } from './managedImage';
@@ -174,6 +175,7 @@ async function keepDifferences(node: BlockNode, below: BlockNode | null, context
   const unit = node instanceof Qcow2Node ? node.codec.unitBytes : (node.clusterSize ?? SECTOR);
   const had = Buffer.allocUnsafeSlow(Math.max(CHUNK, unit));
   const has = Buffer.allocUnsafeSlow(Math.max(CHUNK, unit));
+  const behind = new WriteBehind(node);
   const { size } = node;
   for (let at = 0; at < size;) {
     if (pace.due()) {
@@ -202,8 +204,10 @@ async function keepDifferences(node: BlockNode, below: BlockNode | null, context
     await readPadded(old, at, had.subarray(0, part));
     await readPadded(below, at, has.subarray(0, part));
     await writeDifferent(node, at, had.subarray(0, part), has.subarray(0, part), unit);
+    behind.wrote(part);
     at += part;
   }
+  await behind.end();
   pace.throwIfCancelled();
   context.onProgress?.(size, size);
 }

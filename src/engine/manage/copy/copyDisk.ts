@@ -5,6 +5,7 @@ import { Qcow2Node } from '../../formats/qcow2/write/qcow2Node';
 import { SECTOR_SIZE } from '../../formats/raw/size';
 import { Pace, type PaceOptions } from '../../pace';
 import type { CopySource } from './copySource';
+import { WriteBehind } from './writeBehind';
 import { isZero, zeroRuns } from './zeroRuns';
 
 export interface CopyDiskOptions extends PaceOptions {
@@ -55,11 +56,13 @@ class DiskCopy {
   private readonly chunkBytes: number;
   private readonly spare: Buffer[] = [];
   private readonly spareShared: Buffer[] = [];
+  private readonly behind: WriteBehind;
 
   constructor(source: CopySource, target: BlockNode, options: CopyDiskOptions) {
     const { sparseBytes, compressed, targetBackingSize } = options;
     this.source = source;
     this.target = target;
+    this.behind = new WriteBehind(target);
     this.options = options;
     this.pace = new Pace(options);
     const cluster = target.clusterSize ?? 1;
@@ -111,6 +114,7 @@ class DiskCopy {
     for (const chunk of queue) {
       await this.finish(chunk);
     }
+    await this.behind.end();
     this.pace.throwIfCancelled();
     this.options.onProgress?.(size, size);
   }
@@ -199,7 +203,8 @@ class DiskCopy {
     this.giveBack(chunk);
   }
 
-  private giveBack({ buffer }: Chunk): void {
+  private giveBack({ buffer, bytes }: Chunk): void {
+    this.behind.wrote(bytes.length);
     (buffer.buffer instanceof SharedArrayBuffer ? this.spareShared : this.spare).push(buffer);
   }
 
