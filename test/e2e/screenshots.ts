@@ -10,6 +10,7 @@ import { THEMES } from '../harness/theme';
 import type { ThemeKind } from '../harness/theme';
 import { startTestServer } from '../harness/vscodeServer';
 import { VsCodeWindow } from '../harness/window';
+import { Wizard } from '../harness/wizard';
 import { takeForWalkthrough } from './walkthroughPictures';
 
 /*
@@ -43,6 +44,12 @@ async function main(): Promise<void> {
     await window.page.setViewportSize(SIZE);
   }
   await takeGallery(window, image);
+  if (folder === undefined) {
+    // Last, since it changes an image.
+    await window.setTheme('dark');
+    await window.closeAllEditors();
+    await takeJobs(window, join(ROOT, 'docs', 'images', 'jobs.png'));
+  }
   await browser.close();
   await server.stop();
 }
@@ -68,6 +75,27 @@ async function takeForReadme(window: VsCodeWindow): Promise<void> {
   await check(corrupted);
   await window.screenshot(picture('check'));
   await window.closeAllEditors();
+}
+
+/** A job that is under way, slow enough to stay so. */
+async function takeJobs(window: VsCodeWindow, picture: string): Promise<void> {
+  const editor = await ImageEditor.open(window, 'web-server-staging.qcow2');
+  await editor.show('Map');
+  await editor.mapPainted();
+  const wizard = new Wizard(window);
+  await window.runCommandThatAsks('Chainscope: Flatten…');
+  await wizard.choose('At most…');
+  await wizard.type('1M');
+  await wizard.message(/At most 1 MiB/).waitFor();
+  await wizard.accept();
+  await window.dialog().getByRole('button', { name: 'Flatten' }).click();
+  const row = window.treeRow(/^Flatten web-server-staging\.qcow2/);
+  await window.treeRow(/^Flatten web-server-staging\.qcow2, [1-9]\d? % · .* left/).waitFor();
+  await window.screenshot(picture);
+  await window.runCommand('Chainscope: Cancel Job');
+  await window.treeRow(/^Flatten web-server-staging\.qcow2, cancelled/).waitFor();
+  await window.runCommand('Chainscope: Dismiss Jobs That Have Ended');
+  await row.waitFor({ state: 'detached' });
 }
 
 async function takeGallery(window: VsCodeWindow, image: string): Promise<void> {

@@ -60,7 +60,7 @@ describe('jobs', () => {
       [picks(/^base\.qcow2$/), picks(/^At most…$/), types('1M'), agrees('Stream', /^Stream slow\.qcow2/)],
       async () => {
         const running = vscode.commands.executeCommand('chainscope.streamImage', uri('slow.qcow2'));
-        await row(/at most 1 MiB\/s/);
+        await row(/copies at most 1 MiB\/s/);
         await vscode.commands.executeCommand('chainscope.pauseJob');
         await row(/^paused · /);
         await vscode.commands.executeCommand('chainscope.resumeJob');
@@ -76,7 +76,7 @@ describe('jobs', () => {
 
     const speeding = await Person.watches([types('')], async (impatient) => {
       const again = vscode.commands.executeCommand('chainscope.retryJob');
-      await row(/at most 1 MiB\/s/);
+      await row(/copies at most 1 MiB\/s/);
       await vscode.commands.executeCommand('chainscope.setJobSpeed');
       await again;
       await impatient.hears(/slow\.qcow2 holds what lay between and builds on base\.qcow2 now/);
@@ -101,7 +101,7 @@ describe('jobs', () => {
     execFileSync('qemu-img', ['compare', 'torn.qcow2', 'mid.qcow2'], { cwd: images.path, stdio: 'pipe' });
     await Person.watches([types('')], async (patient) => {
       const again = vscode.commands.executeCommand('chainscope.retryJob');
-      await row(/at most 1 MiB\/s/);
+      await row(/copies at most 1 MiB\/s/);
       await vscode.commands.executeCommand('chainscope.setJobSpeed');
       await again;
       await patient.hears(/torn\.qcow2 holds all of its disk itself now/);

@@ -9,7 +9,7 @@ import { plainText } from '../text/plain';
 import { actionsOf, hasEnded, imageOf, wasInterrupted, type JobEntry } from './jobEntry';
 
 /** Characters of a name in a row, whose state stands behind it, and elsewhere. */
-const SHORT_NAME = 32;
+const SHORT_NAME = 20;
 const LONG_NAME = 80;
 
 /** A row of the view, ready to be drawn; all text but the tooltip's is plain. */
@@ -166,7 +166,7 @@ function describeProgress(entry: JobEntry): readonly string[] {
     ...(status === 'running' && remainingMs !== null && done < total ? [`${formatDuration(remainingMs)} left`] : []),
     ...(status === 'running' && rate > 0 ? [`${formatBytes(Math.round(rate))}/s`] : []),
     amount,
-    ...(speed > 0 ? [`at most ${formatBytes(speed)}/s`] : []),
+    ...(speed > 0 ? [`copies at most ${formatBytes(speed)}/s`] : []),
   ];
 }
 

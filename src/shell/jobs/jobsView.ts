@@ -56,7 +56,7 @@ export class JobsView implements vscode.TreeDataProvider<JobItem>, Disposable {
     drawn.description = row.description;
     drawn.contextValue = row.context;
     drawn.iconPath = new vscode.ThemeIcon(row.icon.id, row.icon.color === null ? undefined : new vscode.ThemeColor(row.icon.color));
-    drawn.accessibilityInformation = { label: `${row.label}, ${row.description}`, role: 'treeitem' };
+    drawn.accessibilityInformation = { label: `${titleOf(entry.job.request)}, ${row.description}`, role: 'treeitem' };
     return drawn;
   }
 

@@ -47,7 +47,9 @@ describe("a job's row", () => {
   it('says how far it is, how fast, and how long it will take', () => {
     expect(jobRow(entry()).label).toBe('Stream top.qcow2');
     expect(description()).toBe('25 % · 31 s left · 100 MiB/s · 1 GiB of 4 GiB');
-    expect(description({ speed: 50 * 1024 ** 2, hold: 'speed' })).toBe('25 % · 31 s left · 100 MiB/s · 1 GiB of 4 GiB · at most 50 MiB/s');
+    expect(description({ speed: 50 * 1024 ** 2, hold: 'speed' })).toBe(
+      '25 % · 31 s left · 100 MiB/s · 1 GiB of 4 GiB · copies at most 50 MiB/s',
+    );
   });
 
   it('says what it waits for', () => {
@@ -77,7 +79,7 @@ describe("a job's row", () => {
     const { label, tooltip } = jobRow(
       entry({ request: { ...RUNNING.request, type: 'stream', image, base: null, bottom: null, range: null } }),
     );
-    expect(label).toBe(String.raw`Flatten [x](command:y)|\u{202e}.qcow2`);
+    expect(label).toBe(String.raw`Flatten [x](comma…)|\u{202e}.qcow2`);
     expect(tooltip).not.toContain('](command:');
     expect(tooltip).not.toContain('\u202e');
   });

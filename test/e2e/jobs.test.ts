@@ -1,0 +1,117 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Browser } from 'playwright-core';
+import { launchChromium } from '../../scripts/vscode/browser.mjs';
+import { startTestServer } from '../harness/vscodeServer';
+import type { TestServer } from '../harness/vscodeServer';
+import { VsCodeWindow } from '../harness/window';
+import { Wizard } from '../harness/wizard';
+
+/** The view *Jobs* as a person works it; what the jobs did is asked of qemu-img. */
+describe('jobs', () => {
+  let browser: Browser;
+  let server: TestServer;
+  let folder: string;
+  let window: VsCodeWindow;
+  let wizard: Wizard;
+
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'chainscope-jobs-'));
+    qemuImg('create', '-f', 'qcow2', 'base.qcow2', '64M');
+    execFileSync('qemu-io', ['-c', 'write -P 7 0 32M', '-f', 'qcow2', 'base.qcow2'], { cwd: folder });
+    qemuImg('create', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', 'top.qcow2');
+    [browser, server] = await Promise.all([launchChromium(), startTestServer({ log: 'jobs-server' })]);
+    window = await VsCodeWindow.open(browser, server.address(folder));
+    wizard = new Wizard(window);
+    await window.showViewContainer('Image Chains');
+    await window.treeRow(/^top\.qcow2/).waitFor();
+  });
+
+  after(async () => {
+    await browser.close();
+    await server.stop();
+    await rm(folder, { recursive: true });
+  });
+
+  afterEach(async () => {
+    await window.clearNotifications();
+  });
+
+  it('are started after a preview, steered in their row, and stay until they are dismissed', async () => {
+    await window.page.getByText('No job runs in this window.').waitFor();
+    await window.treeRow(/^top\.qcow2/).click();
+    await window.tab('top.qcow2').and(window.page.locator('.active')).waitFor();
+    await window.runCommandThatAsks('Chainscope: Flatten…');
+    await wizard.choose('At most…');
+    await wizard.type('fast');
+    await wizard.message(/That is no speed/).waitFor();
+    await wizard.type('2M');
+    await wizard.message(/At most 2 MiB\/s/).waitFor();
+    await wizard.accept();
+    const dialog = window.dialog();
+    await dialog.getByText('Flatten top.qcow2?').waitFor();
+    await dialog.getByText(/At most 32 MiB are copied/).waitFor();
+    await window.screenshot('job-preview');
+    await dialog.getByRole('button', { name: 'Flatten' }).click();
+
+    await window.treeRow(/^Flatten top\.qcow2, \d+ % · .* left/).waitFor();
+    const status = window.page.locator('.statusbar-item').filter({ hasText: 'Flatten top.qcow2' });
+    await status.waitFor();
+    await window.notificationButton('Cancel').waitFor();
+    await window.screenshot('job-running');
+    await press('Pause Job');
+    await window.treeRow(/^Flatten top\.qcow2, paused/).waitFor();
+    await press('Limit Speed of Job…');
+    await wizard.page('Speed of Flatten top.qcow2');
+    await wizard.type('');
+    await wizard.message('No limit').waitFor();
+    await wizard.accept();
+    await press('Resume Job');
+
+    await window.notifications().filter({ hasText: 'top.qcow2 holds all of its disk itself now' }).waitFor();
+    await window.treeRow(/^Flatten top\.qcow2, done/).waitFor();
+    await status.waitFor({ state: 'hidden' });
+    assert.doesNotMatch(qemuImg('info', 'top.qcow2'), /backing file/);
+    await press('Dismiss Job');
+    await window.page.getByText('No job runs in this window.').waitFor();
+  });
+
+  it('are shown as interrupted in the next window, and resumed there', async () => {
+    qemuImg('create', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', 'again.qcow2');
+    await window.treeRow(/^again\.qcow2/).click();
+    await window.tab('again.qcow2').and(window.page.locator('.active')).waitFor();
+    await window.runCommandThatAsks('Chainscope: Flatten…');
+    await wizard.choose('At most…');
+    await wizard.type('1M');
+    await wizard.message(/At most 1 MiB\/s/).waitFor();
+    await wizard.accept();
+    await window.dialog().getByRole('button', { name: 'Flatten' }).click();
+    await window.treeRow(/^Flatten again\.qcow2, \d+ % · .* left/).waitFor();
+    await window.reload();
+    await window.showViewContainer('Image Chains');
+    const row = window.treeRow(/^Flatten again\.qcow2, interrupted/);
+    await row.waitFor();
+    await window.screenshot('job-interrupted');
+    assert.match(qemuImg('check', 'again.qcow2'), /No errors/);
+    await press('Retry or Resume Job');
+    await window.treeRow(/^Flatten again\.qcow2, \d+ % · .* left/).waitFor();
+    await press('Cancel Job');
+    await window.treeRow(/^Flatten again\.qcow2, cancelled/).waitFor();
+    assert.match(qemuImg('info', 'again.qcow2'), /backing file: base\.qcow2/);
+    assert.match(qemuImg('compare', 'again.qcow2', 'base.qcow2'), /identical/);
+  });
+
+  /** A button in the row of the job, which shows when the pointer is there. */
+  async function press(title: string): Promise<void> {
+    const row = window.treeRow(/^Flatten /);
+    await row.hover();
+    await row.getByRole('button', { name: title }).click();
+  }
+
+  function qemuImg(...args: string[]): string {
+    return execFileSync('qemu-img', args, { cwd: folder, encoding: 'utf8' });
+  }
+});
