@@ -29,6 +29,8 @@ export interface NbdServerOptions {
   readonly verifyClients?: boolean | undefined;
   /** How long a client may take until it has chosen an export, in milliseconds. */
   readonly handshakeTimeoutMs?: number | undefined;
+  /** How long a client that is done may take to accept its last replies, in milliseconds. */
+  readonly closeTimeoutMs?: number | undefined;
 }
 
 /** A connected client. */
@@ -41,6 +43,7 @@ export interface NbdClientInfo {
 }
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
+const CLOSE_TIMEOUT_MS = 5000;
 const MOST_CLIENTS = 100;
 /** Clients that may wait for their turn; who comes later is turned away. */
 const MOST_WAITING = 100;
@@ -52,6 +55,8 @@ interface Connection {
   readonly traffic: Traffic;
   exportName: string | null;
   transmission: Transmission | null;
+  /** Nothing of it is in flight any more. */
+  done: boolean;
 }
 
 /** Serves disks to NBD clients, several at a time. One that misbehaves loses its own connection and nothing else. */
@@ -119,8 +124,14 @@ export class NbdServer {
     return () => this.listeners.delete(listener);
   }
 
-  /** Takes no more clients and no more requests; ends when what is in flight has been answered and everybody is gone. */
+  /**
+   * Takes no more clients and no more requests; ends when what is in flight has been answered and everybody is gone. Who does not take his
+   * answers is not waited for.
+   */
   async close(): Promise<void> {
+    if (!this.server.listening) {
+      return;
+    }
     const closed = once(this.server, 'close');
     this.server.close();
     for (const socket of this.waiting) {
@@ -134,6 +145,14 @@ export class NbdServer {
       }
     }
     await closed;
+    while (this.connections.size > 0) {
+      await new Promise<void>((resolve) => {
+        const stop = this.onDidChangeClients(() => {
+          stop();
+          resolve();
+        });
+      });
+    }
   }
 
   private accept(socket: net.Socket): void {
@@ -160,11 +179,12 @@ export class NbdServer {
       traffic: { bytesRead: 0, bytesWritten: 0 },
       exportName: null,
       transmission: null,
+      done: false,
     };
     this.connections.set(connection.id, connection);
     socket.once('close', () => {
       connection.transmission?.finish();
-      if (!connection.transmission) {
+      if (!connection.transmission || connection.done) {
         this.forget(connection);
       }
     });
@@ -224,9 +244,9 @@ export class NbdServer {
     }
     connection.exportName = agreed.offered.name;
     const transmission = new Transmission(stream, agreed, connection.traffic, () => {
-      this.forget(connection);
+      connection.done = true;
       stream.end();
-      socket.destroySoon();
+      this.release(connection);
     });
     connection.transmission = transmission;
     stream.on('data', (chunk: Buffer) => transmission.receive(chunk));
@@ -237,6 +257,18 @@ export class NbdServer {
       transmission.receive(first);
     }
     stream.resume();
+  }
+
+  /** Until its last replies are taken, a client counts as one. */
+  private release(connection: Connection): void {
+    const { socket } = connection;
+    if (socket.destroyed) {
+      this.forget(connection);
+      return;
+    }
+    const late = setTimeout(() => socket.destroy(), this.options.closeTimeoutMs ?? CLOSE_TIMEOUT_MS);
+    socket.once('close', () => clearTimeout(late));
+    socket.destroySoon();
   }
 
   private forget(connection: Connection): void {
