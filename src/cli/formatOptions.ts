@@ -36,10 +36,11 @@ export function readFormatOptions(lists: readonly string[]): FormatOptions {
   return options;
 }
 
-/** The options that there are, by name, as `-o help` prints them. */
+/** The options that there are, by name, as QEMU's `-o help` prints them; our own are told of by `--help`. */
 export function optionHelp(declarations: readonly OptionDeclaration[]): string {
   const types = { string: 'str', size: 'size', boolean: 'bool (on/off)', number: 'num' } as const;
-  return [...declarations]
+  return declarations
+    .filter(({ own }) => own !== true)
     .sort((left, right) => (left.name < right.name ? -1 : 1))
     .map(({ name, type, meaning }) => `  ${`${name}=<${types[type]}>`.padEnd(22)} - ${meaning}\n`)
     .join('');

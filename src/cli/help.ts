@@ -47,7 +47,11 @@ const COMMANDS: Readonly<Record<string, CommandHelp>> = {
       OBJECT,
       HELP,
     ],
-    notes: ['Without SIZE the disk is as large as that of the backing file. What FILE held before is lost.'],
+    notes: [
+      'Without SIZE the disk is as large as that of the backing file. What FILE held before is lost.',
+      '-o cache_img_quota=BYTES,backing_file=... makes a qcow2 cache image: what is read through it stays in it,',
+      'until its file is that long (docs/cache-image.md).',
+    ],
   },
   resize: {
     usage: '[options] FILE [+|-]SIZE',

@@ -150,13 +150,20 @@ async function open(line: CommandLine, readOnly: boolean, context: Context): Pro
   const argument = line.image(0);
   const { filename, format } = managedFile(argument);
   const snapshot = readSnapshotSelector(line.value('load-snapshot'));
-  const graph = new BlockGraph({ gate: followGate('all'), currentFolder: process.cwd() });
+  const graph = new BlockGraph({
+    gate: followGate('all'),
+    currentFolder: process.cwd(),
+    onCacheProblem: (cache, problem) => {
+      warn(context, `The cache image '${cache}' does not grow any more: ${problem instanceof Error ? problem.message : String(problem)}`);
+    },
+  });
   try {
     return await graph.open(filename, {
       format,
       readOnly,
       view: snapshot ? (layer) => chosenView(layer, snapshot) : undefined,
       user: 'the NBD export',
+      warmCaches: !argument.forceShare,
       forceShare: readOnly && argument.forceShare,
       passphraseOf: manageContext(line, argument, context).passphraseOf,
     });

@@ -1,4 +1,5 @@
 import type { LuksHeader } from '../formats/luks/header';
+import { cacheQuotaOf } from '../formats/qcow2/cacheQuota';
 import type { Qcow2Bitmap } from '../formats/qcow2/bitmaps';
 import { readQcow2Metadata, type Qcow2Metadata } from '../formats/qcow2/metadata';
 import type { Qcow2Snapshot } from '../formats/qcow2/snapshots';
@@ -21,6 +22,10 @@ export interface Qcow2Info {
   readonly dataFileRaw?: boolean;
   readonly corrupt?: boolean;
   readonly extendedL2?: boolean;
+  /** Not QEMU's: a cache image, in bytes. */
+  readonly cacheImgQuota?: number;
+  /** Of the quota; the length of the file. */
+  readonly cacheImgUsed?: number;
 }
 
 /** QAPI's Qcow2BitmapInfo. */
@@ -53,7 +58,7 @@ function specific(metadata: Qcow2Metadata, opened: OpenedQcow2): Qcow2Info {
   const bitmaps = opened.bitmaps.map(bitmapInfo);
   const common = { compressionType: metadata.compressionType, refcountBits: metadata.refcountBits, ...(encrypt ? { encrypt } : {}) };
   if (metadata.version < 3) {
-    return { compat: '0.10', ...common };
+    return { compat: '0.10', ...common, ...cacheInfo(metadata) };
   }
   return {
     compat: '1.1',
@@ -61,10 +66,16 @@ function specific(metadata: Qcow2Metadata, opened: OpenedQcow2): Qcow2Info {
     lazyRefcounts: metadata.lazyRefcounts,
     corrupt: metadata.corrupt,
     extendedL2: metadata.extendedL2,
+    ...cacheInfo(metadata),
     ...(bitmaps.length > 0 ? { bitmaps } : {}),
     ...(metadata.dataFileName !== null ? { dataFile: untilNul(metadata.dataFileName) } : {}),
     ...(metadata.hasDataFile ? { dataFileRaw: metadata.rawDataFile } : {}),
   };
+}
+
+function cacheInfo(metadata: Qcow2Metadata): Pick<Qcow2Info, 'cacheImgQuota' | 'cacheImgUsed'> {
+  const quota = cacheQuotaOf(metadata);
+  return quota === null ? {} : { cacheImgQuota: quota, cacheImgUsed: metadata.source.size };
 }
 
 function encryption({ cryptMethod }: Qcow2Metadata, luks: LuksHeader | null): Qcow2Info['encrypt'] {

@@ -3,6 +3,7 @@ import * as fs from 'node:fs';
 import { fileError, notARegularFile } from '../errors';
 import { holeFinder } from './holes';
 import { nativeCalls } from './native';
+import { whileShared } from './rangeLocks';
 import type { ByteSource } from './source';
 
 /** `st_blocks` counts 512-byte units on every system, whatever the file system's block size. */
@@ -13,6 +14,9 @@ const OPEN_FLAGS = fs.constants.O_RDONLY | ((fs.constants as { readonly O_NONBLO
 
 /** posix_fadvise's number on Linux. */
 const FADV_WILLNEED = 3;
+
+/** Beyond there are no range locks. */
+const MAX_SHARED = 2 ** 52;
 
 /** A file by device and inode number. */
 export interface FileIdentity {
@@ -36,6 +40,7 @@ export class FileSource implements ByteSource {
   readonly fd: number;
   protected stat: FileStat;
   private closed = false;
+  private besideWriter = false;
   private readonly closing: (() => void)[] = [];
 
   protected constructor(path: string, name: string, fd: number) {
@@ -65,6 +70,9 @@ export class FileSource implements ByteSource {
   }
 
   get size(): number {
+    if (this.besideWriter) {
+      this.refresh();
+    }
     return this.stat.size;
   }
 
@@ -89,7 +97,18 @@ export class FileSource implements ByteSource {
     return before.size !== this.stat.size || before.modifiedMs !== this.stat.modifiedMs;
   }
 
+  /** From now on somebody else may write the file: what he adds is seen, and no write by halves (see rangeLocks.ts). */
+  readBesideWriter(): void {
+    this.besideWriter = true;
+  }
+
   read(target: Uint8Array, hostOffset: number): number {
+    return this.besideWriter && hostOffset + target.length <= MAX_SHARED
+      ? whileShared(this.fd, hostOffset, target.length, () => this.readNow(target, hostOffset))
+      : this.readNow(target, hostOffset);
+  }
+
+  private readNow(target: Uint8Array, hostOffset: number): number {
     if (hostOffset > Number.MAX_SAFE_INTEGER) {
       // No file is that long, and Node refuses to look.
       return 0;

@@ -7,7 +7,7 @@ import { nativeCalls, type NativeCalls } from './native';
  * What is done with the file: QEMU's drivers for formats with metadata let nobody else write or resize; raw ones share all; a data file is
  * not to be resized. Seen with qemu-io and qemu-io -r (7.2).
  */
-export type LockRole = 'metadata' | 'raw' | 'data-file' | 'metadata-writer' | 'raw-writer' | 'data-file-writer';
+export type LockRole = 'cache' | 'cache-warmer' | 'metadata' | 'raw' | 'data-file' | 'metadata-writer' | 'raw-writer' | 'data-file-writer';
 
 export interface ImageLock {
   readonly file: FileSource;
@@ -23,6 +23,9 @@ interface Permissions {
 }
 
 const ROLES: Readonly<Record<LockRole, Permissions>> = {
+  /** Reads a cache image; somebody who only copies into it what is read there anyway is no hindrance. */
+  cache: { uses: ['consistentRead'], unshares: ['write', 'resize'] },
+  'cache-warmer': { uses: ['consistentRead', 'write', 'resize'], unshares: ['write', 'resize'] },
   metadata: { uses: ['consistentRead'], unshares: ['write', 'resize'] },
   raw: { uses: ['consistentRead'], unshares: [] },
   'data-file': { uses: ['consistentRead'], unshares: ['resize'] },
@@ -53,7 +56,9 @@ const F_RDLCK = 0;
 const F_WRLCK = 1;
 const F_UNLCK = 2;
 /** From the first byte that any role locks to behind the last. */
-const ALL_BYTES = 200;
+const ALL_BYTES = 201;
+/** Held by who warms a cache image: what he writes changes nothing of what is read. QEMU knows nothing of this byte. */
+const WARMING = 300;
 
 /** Whether this system can keep other programs away from an image. */
 export function lockSupport(): boolean {
@@ -81,6 +86,10 @@ export function acquireLocks(wanted: readonly ImageLock[]): void {
     }
     for (const permission of unshares) {
       if (isHeld(lock, file.fd, USE[permission])) {
+        if (role === 'cache' && isHeld(lock, file.fd, WARMING)) {
+          file.readBesideWriter();
+          continue;
+        }
         throw locked(file, `Failed to get shared "${NAMES[permission]}" lock`);
       }
     }
@@ -135,7 +144,9 @@ function release(lock: LockCall, fd: number, role: LockRole, kept: LockRole): vo
 
 function bytesOf(role: LockRole): number[] {
   const { uses, unshares } = ROLES[role];
-  return [...uses.map((permission) => USE[permission]), ...unshares.map((permission) => UNSHARE[permission])];
+  const bytes = [...uses.map((permission) => USE[permission]), ...unshares.map((permission) => UNSHARE[permission])];
+  // First: whoever sees the others sees it too.
+  return role === 'cache-warmer' ? [WARMING, ...bytes] : bytes;
 }
 
 type LockCall = NonNullable<NativeCalls['lock']>;

@@ -220,6 +220,7 @@ export function qcow2Options(values: OptionValues): Omit<Qcow2CreateOptions, 'si
     data_file: values.string('data_file'),
     data_file_raw: values.boolean('data_file_raw'),
     encrypt: encryptOptions(values),
+    cache_img_quota: values.number('cache_img_quota'),
   };
 }
 

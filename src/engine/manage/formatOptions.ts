@@ -12,6 +12,8 @@ export interface OptionDeclaration {
   readonly meaning: string;
   /** What a new image gets without it, and what then is told. */
   readonly usual?: string;
+  /** QEMU has none of it. */
+  readonly own?: boolean;
 }
 
 /** Options by name, as they were given. */
@@ -56,6 +58,7 @@ const CREATE: Readonly<Partial<Record<ImageFormat, readonly OptionDeclaration[]>
     ...DATA_FILE,
     { ...LAZY, usual: 'off' },
     { ...REFCOUNT_BITS, usual: '16' },
+    { name: 'cache_img_quota', type: 'size', meaning: 'Bytes to which a cache image may grow', own: true },
   ],
   qed: [
     SIZE,

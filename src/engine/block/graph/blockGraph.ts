@@ -2,6 +2,7 @@ import type { ImageFormat } from '../../../protocol/chain';
 import type { LayerView } from '../../../protocol/place';
 import { EngineError, invalidRequest, readOnlyImage } from '../../errors';
 import type { ClusterCipher } from '../../formats/qcow2/crypto/clusterCipher';
+import type { CacheStatus } from '../../cache/warming';
 import { CompressedClusters } from '../../formats/qcow2/reader';
 import type { Qcow2Hooks } from '../../formats/qcow2/write/nodeOptions';
 import { Qcow2Node } from '../../formats/qcow2/write/qcow2Node';
@@ -23,6 +24,7 @@ import type { Layer, OpenedChain } from '../layer';
 import { ReadableLayer, type Decompressed } from '../node';
 import { ACTIVE_VIEW } from '../status';
 import { TrackedNode, type GuestObserver } from '../trackedNode';
+import { cacheStatusOf, quotaOf, startWarming } from './cacheImages';
 import { nodesAbove, type GraphNode } from './graphNode';
 import { filesOf, readerLocks, writerRole } from './layerFiles';
 import { cipherOf, keyOf, openForWriting, readAgain, reread, withFiles } from './layerOpening';
@@ -37,6 +39,8 @@ export interface BlockGraphOptions {
   readonly currentFolder?: string | undefined;
   /** Bytes of tables that an image keeps in memory; 32 MiB when left out. */
   readonly cacheBytes?: number | undefined;
+  /** Told once for each cache image that cannot take in what is read any more; whoever reads is not disturbed by it. */
+  readonly onCacheProblem?: ((filename: string, problem: unknown) => void) | undefined;
 }
 
 export interface OpenImageOptions {
@@ -58,6 +62,8 @@ export interface OpenImageOptions {
   readonly signal?: AbortSignal | undefined;
   /** False: nothing of what is written is flushed (QEMU's `cache=unsafe`), for an image that is worth nothing before it is complete. */
   readonly durable?: boolean | undefined;
+  /** Cache images (docs/cache-image.md) below it take in what is read through them. */
+  readonly warmCaches?: boolean | undefined;
 }
 
 type SeenImageOptions = OpenImageOptions & { readonly view: LayerView };
@@ -107,6 +113,8 @@ export interface ChainImage {
   /** As QEMU has it in messages. */
   readonly filename: string;
   readonly format: ImageFormat;
+  /** For a cache image, how it does now. */
+  readonly cache: CacheStatus | null;
 }
 
 const DEFAULT_CACHE = 32 * 1024 * 1024;
@@ -167,6 +175,11 @@ export class BlockGraph {
       const use = {};
       top.parents.set(use, parent);
       this.refreshWatches();
+      if (options.warmCaches === true) {
+        for (const node of nodesAbove(top, null).slice(1)) {
+          await this.warm(node);
+        }
+      }
       return this.opened(top, use);
     } catch (error) {
       for (const node of made.reverse()) {
@@ -242,6 +255,8 @@ export class BlockGraph {
       cipher,
       hooks,
       frozenBy: null,
+      warming: null,
+      cacheProblem: null,
       tracked: new TrackedNode(image),
       parents: new Map(),
     };
@@ -256,11 +271,12 @@ export class BlockGraph {
       setReadOnly: (readOnly) => this.inTurn(() => this.setReadOnly(top, use, readOnly)),
       close: () => this.inTurn(() => this.endUse(top, use)),
       chain: () =>
-        nodesAbove(top, null).map(({ tracked, layer: { path, filename, detail } }) => ({
-          node: tracked,
-          path,
-          filename,
-          format: detail.format,
+        nodesAbove(top, null).map((node) => ({
+          node: node.tracked,
+          path: node.layer.path,
+          filename: node.layer.filename,
+          format: node.layer.detail.format,
+          cache: cacheStatusOf(node),
         })),
       freeze: (base, user) => this.freeze(top, this.below(top, base), user),
       relink: (base, record) => this.inTurn(() => this.relink(top, base === null ? null : this.nodeOf(base), record)),
@@ -284,6 +300,9 @@ export class BlockGraph {
   /** An image that nobody writes any more is a reader's again. */
   private async stopWriting(node: GraphNode): Promise<void> {
     const { tracked, key, parents, layer } = node;
+    if (node.warming && [...parents.values()].some(({ role }) => role === 'backing')) {
+      return;
+    }
     const unwritten = this.nodes.get(key) === node && !tracked.readOnly && ![...parents.values()].some(changes);
     // A server may take one client at a time.
     if (unwritten && filesOf(layer).every((file) => file instanceof FileSource)) {
@@ -316,11 +335,45 @@ export class BlockGraph {
     const { tracked } = node;
     await tracked.requests.run(0, Infinity, true, async () => {
       const old = tracked.image;
+      if (node.warming) {
+        await this.stopWarming(node);
+        return;
+      }
       await old.flush();
       tracked.replaceImage(await (readOnly ? this.becomeReader(node) : this.becomeWriter(node)));
       this.epoch.value++;
       await old.close();
     });
+  }
+
+  /** Lets a cache image take in what is read through it, if it is one and nobody else does that. */
+  private async warm(node: GraphNode): Promise<void> {
+    if (quotaOf(node.layer) === null || node.warming) {
+      return;
+    }
+    await node.tracked.requests.run(0, Infinity, true, async () => {
+      const former = await startWarming(node, {
+        nodeName: this.nameNode(),
+        cacheBytes: this.cacheBytes,
+        onProblem: (filename, problem) => this.options.onCacheProblem?.(filename, problem),
+      });
+      if (former) {
+        this.epoch.value++;
+        await former.close();
+      }
+    });
+  }
+
+  /** A cache image becomes a reader's; what it could not write is no concern of its readers. */
+  private async stopWarming(node: GraphNode): Promise<void> {
+    const { tracked, warming } = node;
+    const old = tracked.image;
+    warming?.end();
+    await old.flush().catch((error: unknown) => warming?.noteFailure(error));
+    tracked.replaceImage(await this.becomeReader(node));
+    node.warming = null;
+    this.epoch.value++;
+    await old.close().catch((error: unknown) => warming?.noteFailure(error));
   }
 
   private async becomeReader(node: GraphNode): Promise<BlockNode> {
@@ -408,7 +461,13 @@ export class BlockGraph {
     this.nodes.delete(node.key);
     this.epoch.value++;
     try {
+      node.warming?.end();
       await node.tracked.close();
+    } catch (error) {
+      if (!node.warming) {
+        throw error;
+      }
+      node.warming.noteFailure(error);
     } finally {
       if (node.backing) {
         await this.endUse(node.backing, node);
@@ -523,6 +582,11 @@ export class BlockGraph {
             remedy: 'End that use first.',
           });
         }
+      }
+    }
+    for (const node of [...between.slice(1), base]) {
+      if (node.warming) {
+        await this.change(node, true);
       }
     }
     const use = {};

@@ -1,4 +1,5 @@
 import type { ClusterCipher } from '../../formats/qcow2/crypto/clusterCipher';
+import type { CacheWarming } from '../../cache/warming';
 import type { Qcow2Hooks } from '../../formats/qcow2/write/nodeOptions';
 import type { ImageLock } from '../../io/imageLocks';
 import type { Layer } from '../layer';
@@ -19,6 +20,10 @@ export interface GraphNode {
   hooks: Qcow2Hooks | undefined;
   /** Who needs its backing link to stay as it is. */
   frozenBy: string | null;
+  /** A cache image that takes in what is read through it. */
+  warming: CacheWarming | null;
+  /** Why a cache image takes in nothing. */
+  cacheProblem: string | null;
 }
 
 /** The images from one down to another, without that; null for the whole chain. */

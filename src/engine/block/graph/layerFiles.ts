@@ -1,3 +1,4 @@
+import { cacheQuotaOf } from '../../formats/qcow2/cacheQuota';
 import { FileSource } from '../../io/file';
 import type { ImageLock, LockRole } from '../../io/imageLocks';
 import type { ByteSource } from '../../io/source';
@@ -18,13 +19,15 @@ export function filesOf({ source, detail }: Layer): readonly ByteSource[] {
 
 /** What a reader of an image locks, as QEMU's drivers do; only local files can be. */
 export function readerLocks(layer: Layer): readonly ImageLock[] {
-  const own: LockRole = layer.detail.format === 'raw' ? 'raw' : 'metadata';
+  const { detail } = layer;
+  const cache = detail.format === 'qcow2' && cacheQuotaOf(detail.metadata) !== null;
+  const own: LockRole = detail.format === 'raw' ? 'raw' : cache ? 'cache' : 'metadata';
   return filesOf(layer).flatMap((file, index) =>
     file instanceof FileSource ? [{ file, role: index === 0 ? own : ('data-file' as const) }] : [],
   );
 }
 
-const WRITERS = { metadata: 'metadata-writer', raw: 'raw-writer', 'data-file': 'data-file-writer' } as const;
+const WRITERS = { cache: 'metadata-writer', metadata: 'metadata-writer', raw: 'raw-writer', 'data-file': 'data-file-writer' } as const;
 
 /** The role of somebody who writes what a reader in `role` reads. */
 export function writerRole(role: LockRole): LockRole {

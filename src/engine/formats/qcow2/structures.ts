@@ -150,6 +150,8 @@ export const EXTENSION = {
   bitmaps: 0x23852875,
   encryption: 0x0537be77,
   dataFile: 0x44415441,
+  /** Ours, not QEMU's: docs/cache-image.md. `CSCQ`. */
+  cacheQuota: 0x43534351,
 } as const;
 
 export const EXTENSION_TITLES: Readonly<Record<number, string>> = {
@@ -159,6 +161,7 @@ export const EXTENSION_TITLES: Readonly<Record<number, string>> = {
   [EXTENSION.bitmaps]: 'bitmaps extension',
   [EXTENSION.encryption]: 'full disk encryption header pointer',
   [EXTENSION.dataFile]: 'external data file name',
+  [EXTENSION.cacheQuota]: 'cache image quota',
 };
 
 export const FEATURE_NAME_ENTRY = structure('feature name table entry', 'big', 48, [
@@ -190,6 +193,16 @@ export const BITMAPS_EXTENSION = structure('bitmaps extension', 'big', 24, [
 export const ENCRYPTION_EXTENSION = structure('full disk encryption header pointer', 'big', 16, [
   { kind: 'u64', name: 'offset', offset: 0, show: 'hostOffset', meaning: 'Where the encryption header (LUKS) lies; cluster aligned.' },
   { kind: 'u64', name: 'length', offset: 8, show: 'size', meaning: 'Its length in bytes.' },
+]);
+
+export const CACHE_QUOTA_EXTENSION = structure('cache image quota', 'big', 8, [
+  {
+    kind: 'u64',
+    name: 'quota',
+    offset: 0,
+    show: 'size',
+    meaning: 'Reads are copied into the image until its file would be longer than this.',
+  },
 ]);
 
 export const SNAPSHOT_ENTRY = structure('snapshot table entry', 'big', 40, [

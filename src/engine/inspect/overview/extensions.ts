@@ -1,7 +1,14 @@
 import type { FieldView, StructureView } from '../../../protocol/inspect';
 import type { Qcow2Extension } from '../../formats/qcow2/extensions';
 import { decodeText, type Qcow2Metadata } from '../../formats/qcow2/metadata';
-import { BITMAPS_EXTENSION, ENCRYPTION_EXTENSION, EXTENSION, EXTENSION_HEADER, FEATURE_NAME_ENTRY } from '../../formats/qcow2/structures';
+import {
+  BITMAPS_EXTENSION,
+  CACHE_QUOTA_EXTENSION,
+  ENCRYPTION_EXTENSION,
+  EXTENSION,
+  EXTENSION_HEADER,
+  FEATURE_NAME_ENTRY,
+} from '../../formats/qcow2/structures';
 import { readAvailable } from '../../io/source';
 import { Decoded } from '../../layout/codec';
 import type { Structure } from '../../layout/fields';
@@ -76,6 +83,8 @@ function contents(metadata: Qcow2Metadata, extension: Qcow2Extension): readonly 
       return declared(BITMAPS_EXTENSION);
     case EXTENSION.encryption:
       return declared(ENCRYPTION_EXTENSION);
+    case EXTENSION.cacheQuota:
+      return declared(CACHE_QUOTA_EXTENSION);
     default:
       return rest(dataOffset, extension.data, 0);
   }

@@ -4,7 +4,7 @@ import { encode } from '../../../layout/codec';
 import { Pace, type PaceOptions } from '../../../pace';
 import { createLuks, luksHeaderBytes } from '../../luks/create';
 import { CRYPT_METHOD } from '../crypto/open';
-import { AUTOCLEAR, COMPATIBLE, ENCRYPTION_EXTENSION, EXTENSION, FEATURE, LIMITS, QCOW2_MAGIC } from '../structures';
+import { AUTOCLEAR, CACHE_QUOTA_EXTENSION, COMPATIBLE, ENCRYPTION_EXTENSION, EXTENSION, FEATURE, LIMITS, QCOW2_MAGIC } from '../structures';
 import { qcow2Settings, type Qcow2CreateOptions, type Qcow2Settings } from './createOptions';
 import { encodeHeader, type HeaderContents, type HeaderExtension } from './header';
 import { fillRefcounts } from './refcountBits';
@@ -49,6 +49,10 @@ export async function createQcow2(storage: Storage, options: Qcow2CreateOptions,
     throw invalidRequest("Parameter 'encrypt.key-secret' is required for cipher");
   }
   const layout = planLayout(settings);
+  const empty = layout.totalClusters * settings.clusterSize;
+  if (settings.cacheQuota !== null && settings.cacheQuota < empty) {
+    throw invalidRequest(`cache_img_quota must be at least ${empty}, what the image needs while it is empty`);
+  }
   const header = encodeHeader(newHeader(settings, layout), storage.name);
   const luks =
     encrypt?.format === 'luks' && resources.passphrase ? await createLuks(encrypt.options, resources.passphrase, storage.name) : null;
@@ -133,6 +137,9 @@ function newHeader(settings: Qcow2Settings, layout: NewLayout): HeaderContents {
       type: EXTENSION.encryption,
       data: encode(ENCRYPTION_EXTENSION, { offset: layout.luksOffset, length: layout.luksBytes }),
     });
+  }
+  if (settings.cacheQuota !== null) {
+    extensions.push({ type: EXTENSION.cacheQuota, data: encode(CACHE_QUOTA_EXTENSION, { quota: settings.cacheQuota }) });
   }
   const backingName = backing ? encoder.encode(backing.name) : null;
   if (backing && backingName && backingName.length > LIMITS.maxBackingFileName) {

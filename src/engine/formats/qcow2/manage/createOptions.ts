@@ -25,6 +25,8 @@ export interface Qcow2CreateOptions {
   readonly data_file?: string | null | undefined;
   readonly data_file_raw?: boolean | undefined;
   readonly encrypt?: Qcow2EncryptOptions | null | undefined;
+  /** Makes a cache image, whose file may grow to so many bytes (docs/cache-image.md). */
+  readonly cache_img_quota?: number | undefined;
 }
 
 /** `encrypt.*`; the passphrase is given beside. */
@@ -47,6 +49,7 @@ export interface Qcow2Settings {
   readonly dataFile: { readonly name: string; readonly raw: boolean } | null;
   readonly encrypt: { readonly format: 'luks'; readonly options: LuksCreateOptions } | { readonly format: 'aes' } | null;
   readonly l1Size: number;
+  readonly cacheQuota: number | null;
 }
 
 const DEFAULTS = { clusterSize: 65536, refcountBits: 16 } as const;
@@ -103,6 +106,10 @@ export function qcow2Settings(options: Qcow2CreateOptions): Qcow2Settings {
     throw invalidRequest('Backing file and data-file-raw cannot be used at the same time');
   }
   needsModern(Boolean(dataFile), 'External data files are only supported');
+  const { cache_img_quota: cacheQuota = null } = options;
+  if (cacheQuota !== null) {
+    requireCacheable(options);
+  }
   const compression = compressionType(options.compression_type ?? 'zlib');
   needsModern(compression !== 'zlib', 'Non-zlib compression type is only supported');
   const size = Math.ceil(options.size / SECTOR_SIZE) * SECTOR_SIZE;
@@ -121,11 +128,22 @@ export function qcow2Settings(options: Qcow2CreateOptions): Qcow2Settings {
     compression,
     backing,
     l1Size,
+    cacheQuota,
     // A raw data file says nothing about clusters that are not allocated: all of them are.
     preallocation: raw && preallocation === 'off' ? 'metadata' : preallocation,
     dataFile: dataFile ? { name: dataFile, raw } : null,
     encrypt: encryption(options.encrypt ?? null),
   };
+}
+
+/** What a cache holds comes from its backing file, as it is there. */
+function requireCacheable({ backing_file: backing, data_file: dataFile, encrypt, preallocation = 'off' }: Qcow2CreateOptions): void {
+  if (!backing) {
+    throw invalidRequest('cache_img_quota requires backing_file');
+  }
+  if (dataFile || encrypt || preallocation !== 'off') {
+    throw invalidRequest('cache_img_quota cannot be used with data_file, encrypt or preallocation');
+  }
 }
 
 function compressionType(name: string): 'zlib' | 'zstd' {

@@ -1,0 +1,72 @@
+import { CacheStorage } from '../../cache/cacheStorage';
+import { CacheWarming, type CacheStatus, type WarmingParts } from '../../cache/warming';
+import { cacheQuotaOf } from '../../formats/qcow2/cacheQuota';
+import { Qcow2Node } from '../../formats/qcow2/write/qcow2Node';
+import { FileStorage } from '../../io/fileStorage';
+import { changeLocks, takeLocks } from '../../io/imageLocks';
+import type { BlockNode } from '../blockNode';
+import type { Layer } from '../layer';
+import type { GraphNode } from './graphNode';
+import { withFiles } from './layerOpening';
+
+/** The quota of a cache image, in bytes; null for another image. */
+export function quotaOf({ detail }: Layer): number | null {
+  return detail.format === 'qcow2' ? cacheQuotaOf(detail.metadata) : null;
+}
+
+/** How a cache image in use does; null for another image. */
+export function cacheStatusOf({ layer, warming, cacheProblem }: GraphNode): CacheStatus | null {
+  const quota = quotaOf(layer);
+  if (warming || quota === null) {
+    return warming?.status() ?? null;
+  }
+  const { filename, source } = layer;
+  return { filename, state: 'reading', quota, used: source.size, hits: 0, misses: 0, copied: 0, problem: cacheProblem };
+}
+
+/**
+ * Opens a cache image that is read so far to fill it. That somebody else warms it, or that it cannot be written, leaves it as it is.
+ * @returns its former driver, to be closed, or null where it stays
+ */
+export async function startWarming(
+  node: GraphNode,
+  options: { readonly nodeName: string; readonly cacheBytes: number; readonly onProblem: WarmingParts['onProblem'] },
+): Promise<BlockNode | null> {
+  const { layer, tracked, backing, locks } = node;
+  const quota = quotaOf(layer);
+  const [lock] = locks;
+  if (quota === null || node.warming || !tracked.readOnly || lock?.role !== 'cache' || locks.length > 1) {
+    return null;
+  }
+  let file: FileStorage | null = null;
+  try {
+    changeLocks(lock.file, 'cache', 'cache-warmer');
+    try {
+      file = FileStorage.reopen(lock.file, { writable: true });
+      const own = { file, role: 'cache-warmer' } as const;
+      takeLocks([own]);
+      const storage = new CacheStorage(file, quota);
+      const { nodeName, cacheBytes, onProblem } = options;
+      const image = await Qcow2Node.open({
+        storage,
+        backing: backing?.tracked ?? null,
+        nodeName,
+        filename: layer.filename,
+        readOnly: false,
+        cacheBytes,
+      });
+      const former = tracked.image;
+      tracked.replaceImage(image);
+      Object.assign(node, { layer: withFiles(layer, [file]), locks: [own], cacheProblem: null });
+      node.warming = new CacheWarming({ tracked, image, storage, quota, onProblem });
+      return former;
+    } catch (error) {
+      file?.close();
+      changeLocks(lock.file, 'cache-warmer', 'cache');
+      throw error;
+    }
+  } catch (error) {
+    node.cacheProblem = error instanceof Error ? error.message : String(error);
+    return null;
+  }
+}
