@@ -318,7 +318,6 @@ export const DAMAGES: readonly Damage[] = [
     requests: ['grow'],
     structure: 'active L1 table',
     hostOffset: (layout) => layout.l1,
-    qemu: 'It leaves alone what lies behind the end of the disk.',
   },
   {
     name: 'the header is counted as free',

@@ -1,8 +1,7 @@
 import { isPromise, type Awaitable } from '../../../awaitable';
 import type { BlockNode, NodeStatus, Preallocation, WriteOptions, ZeroOptions } from '../../../block/blockNode';
 import { RequestsInFlight } from '../../../block/inFlight';
-import { corruptImage, EngineError, invalidRequest, readOnlyImage } from '../../../errors';
-import { requireOpenableQcow2 } from '../../../info/opening';
+import { corruptImage, invalidRequest, readOnlyImage } from '../../../errors';
 import { loading, NotLoaded } from '../../../io/loading';
 import type { Storage } from '../../../io/storage';
 import { Qcow2ClusterMap } from '../clusterMap';
@@ -21,7 +20,7 @@ import { HeaderFields } from './headerFields';
 import type { ImageParts } from './imageParts';
 import { MetadataOrder } from './order';
 import type { Qcow2Hooks, Qcow2NodeOptions } from './nodeOptions';
-import { openForWriting } from './openForWriting';
+import { openMetadata } from './opening';
 import { Preparation } from './preparation';
 import { NOT_HERE, QuickPlaces } from './quickPlaces';
 import { Refcounts } from './refcounts';
@@ -153,32 +152,7 @@ export class Qcow2Node implements BlockNode {
    * `request.readOnly` when the storage cannot be written but must
    */
   static async open(options: Qcow2NodeOptions): Promise<Qcow2Node> {
-    const { storage, readOnly } = options;
-    if (!readOnly && !storage.writable) {
-      throw readOnlyImage(options.filename ?? storage.name);
-    }
-    let metadata = await loading(() => readQcow2Metadata(storage));
-    await loading(() => requireOpenableQcow2(metadata, 'read'));
-    if (!Number.isSafeInteger(metadata.size)) {
-      throw invalidRequest(`${storage.name}: The disk is larger than 2^53 bytes.`);
-    }
-    if (metadata.cryptMethod !== 0 && !options.cipher) {
-      throw new EngineError('data.encrypted', `${storage.name}: The image is encrypted.`, { file: storage.name });
-    }
-    if (metadata.hasDataFile && !options.dataFile) {
-      throw new EngineError('file.notFound', `${storage.name}: The external data file is not open.`, { file: storage.name });
-    }
-    if (!readOnly) {
-      if (metadata.corrupt) {
-        throw new EngineError('image.corrupt', `${storage.name}: The image is marked as corrupt and cannot be opened for writing.`, {
-          file: storage.name,
-          structure: 'qcow2 header',
-          remedy: 'Check and repair the image.',
-        });
-      }
-      await run(openForWriting(storage, metadata));
-      metadata = await loading(() => readQcow2Metadata(storage));
-    }
+    const metadata = await openMetadata(options);
     return loading(() => new Qcow2Node(metadata, options));
   }
 

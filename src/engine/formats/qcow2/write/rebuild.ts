@@ -1,7 +1,8 @@
 import { readPadded } from '../../../io/source';
 import type { Storage } from '../../../io/storage';
 import { Decoded } from '../../../layout/codec';
-import { corruptImage } from '../../../errors';
+import { MAX_FILE_CLUSTERS } from '../../../check/opening';
+import { corruptImage, unsupported } from '../../../errors';
 import { readBitmapDirectory } from '../bitmaps';
 import type { Qcow2Metadata } from '../metadata';
 import { readSnapshotTable } from '../snapshots';
@@ -25,7 +26,7 @@ const OFFSET_HIGH = 0x00ffffff;
  * Counts what refers to each cluster and sets the refcounts to that: for an image whose refcounts lag behind its tables (`dirty`), which
  * says that everything else is as it should be. A crash meanwhile leaves it dirty.
  * @param only `leaks`: refcounts are made less and never more
- * @throws EngineError `image.corrupt`, `file.io`, `file.full`
+ * @throws EngineError `image.corrupt`, `file.io`, `file.full`, `format.unsupported` for a file of more clusters than QEMU counts
  */
 export function* rebuildRefcounts(storage: Storage, metadata: Qcow2Metadata, only: 'all' | 'leaks' = 'all'): Steps<void> {
   const { clusterSize } = metadata;
@@ -35,6 +36,10 @@ export function* rebuildRefcounts(storage: Storage, metadata: Qcow2Metadata, onl
     openTables(storage, metadata, header, (hostOffset, length) => moved.push({ hostOffset, length })),
   );
   const clusters = Math.ceil(storage.size / clusterSize);
+  if (clusters > MAX_FILE_CLUSTERS) {
+    // As QEMU, which does not count so many either; a sparse file costs nothing to make that long.
+    throw unsupported(storage.name, 'refcount table', metadata.refcountTableOffset, `${clusters} clusters are too many to count anew.`);
+  }
   for (let first = 0; first < clusters; first += WINDOW) {
     const window = new Uint32Array(Math.min(WINDOW, clusters - first));
     const count = (hostOffset: number, length: number): void => {
