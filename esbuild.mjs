@@ -93,7 +93,11 @@ if (!options.product) {
       entryPoints: { index: 'test/e2e/index.ts', screenshots: 'test/e2e/screenshots.ts', ...(await testFiles('test/e2e')) },
       settings,
     },
-    { outdir: 'dist/test/bench', entryPoints: { main: 'test/bench/main.ts' }, settings: { ...settings, ...MODULE } },
+    {
+      outdir: 'dist/test/bench',
+      entryPoints: { main: 'test/bench/main.ts', engineProcess: 'test/interop/engineProcess.ts' },
+      settings: { ...settings, ...MODULE },
+    },
   );
 }
 
