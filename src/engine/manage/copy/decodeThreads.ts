@@ -2,6 +2,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { Worker } from 'node:worker_threads';
 
+import type { Compression } from '../../formats/qcow2/compression';
 import type { DecodeAnswer, DecodeRequest } from './decodeProtocol';
 
 /** The bundle beside the one that runs. */
@@ -31,7 +32,7 @@ export class DecodeThreads {
     if (this.broken) {
       return Promise.resolve(false);
     }
-    this.threads ??= this.start();
+    this.threads ??= this.start(request.compression);
     const id = this.next++;
     const thread = this.threads[id % this.threads.length]!;
     return new Promise((resolve) => {
@@ -46,8 +47,11 @@ export class DecodeThreads {
     this.giveUp();
   }
 
-  private start(): Worker[] {
-    return Array.from({ length: Math.min(MOST, os.availableParallelism()) }, () => {
+  private start(compression: Compression): Worker[] {
+    const cores = os.availableParallelism();
+    // What is compressed with zstd is decoded faster than it is written; another thread costs more to start than it saves.
+    const count = Math.min(MOST, compression === 'zstd' ? Math.ceil(cores / 2) : cores);
+    return Array.from({ length: count }, () => {
       const thread = new Worker(this.file);
       thread.on('message', ({ id, decoded }: DecodeAnswer) => {
         this.waiting.get(id)?.(decoded);
