@@ -154,7 +154,7 @@ function makeHuge(image: string): void {
   fs.readSync(file, header, 0, 48, 0);
   const [l1Size, l1Offset] = [header.getUint32(36), header.getUint32(40) * 2 ** 32 + header.getUint32(44)];
   const cluster = 2 * MIB;
-  const first = fs.fstatSync(file).size;
+  const first = Math.ceil(fs.fstatSync(file).size / cluster) * cluster;
   const [l1, table] = [new DataView(new ArrayBuffer(l1Size * 8)), new DataView(new ArrayBuffer(cluster))];
   for (let index = 0; index < l1Size; index++) {
     const offset = first + index * cluster;
