@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { BlockGraph, type OpenedImage } from '../../src/engine/block/graph/blockGraph';
 import { NbdServer } from '../../src/engine/exports/nbdServer';
@@ -11,7 +11,8 @@ import type { JobRequest, JobSettings } from '../../src/protocol/jobs';
 import { keepContent, linksOf, makeJobChain, requireSound, type ChainLayer } from './jobChains';
 import { Random, testCases, testSeed } from './random';
 import { ShadowGuest } from './shadowGuest';
-import { temporaryFolder } from './tools';
+import { EngineProcess } from './startEngineProcess';
+import { chainscope, qemuImg, temporaryFolder } from './tools';
 
 /* Jobs on the disk of a guest that goes on reading and writing through an NBD export of the same process. */
 
@@ -135,6 +136,38 @@ describe('a stream beside its guest', () => {
     expect(world.image.chain()).toHaveLength(3);
     await world.end();
     expect(await linksOf(world.folder, world.layers[2]!)).toHaveLength(3);
+  });
+
+  test('that is killed leaves what the guest had flushed, and goes on from there', async () => {
+    const folder = await temporaryFolder('jobs');
+    folders.push(folder);
+    const at = (name: string) => join(folder.path, name);
+    const layers = await makeJobChain(new Random(6), folder.path, 3);
+    const top = layers.at(-1)!;
+    await keepContent(folder.path, top, 'content');
+    const shadow = await readFile(at('content'));
+    const image = { path: at(top.name), format: top.format };
+    const request = { type: 'stream', image, base: null, bottom: null, range: null } as const;
+    const options = { ...image, socket: at('socket'), request, settings: { speed: top.size } };
+    const engine = await EngineProcess.start(resolve('dist/test/bench/engineProcess.mjs'), options);
+    const guest = await ShadowGuest.connect(options.socket, 4, shadow, 6);
+    guest.start();
+    await engine.startJob();
+    await engine.until((line) => Number(line.split(' ')[1]) > top.size / 4);
+    await guest.pause();
+    guest.start(false);
+    await engine.until((line) => Number(line.split(' ')[1]) > top.size / 2);
+    await engine.kill();
+    await guest.crashed();
+    await writeFile(at('content'), shadow);
+    expect((await qemuImg(['compare', '-f', top.format, '-F', 'raw', at(top.name), at('content')])).code).toBe(0);
+    // What is leaked is no error of the guest's data.
+    expect([0, 3]).toContain((await qemuImg(['check', '-f', top.format, at(top.name)])).code);
+    expect(await linksOf(folder.path, top)).toHaveLength(3);
+    const streamed = await chainscope(['stream', '-q', '-f', top.format, top.name], { cwd: folder.path });
+    expect(streamed).toMatchObject({ code: 0, stderr: '' });
+    expect((await qemuImg(['compare', '-f', top.format, '-F', 'raw', at(top.name), at('content')])).code).toBe(0);
+    expect(await linksOf(folder.path, top)).toHaveLength(1);
   });
 
   test('of two that would change one link refuses the later one', async () => {

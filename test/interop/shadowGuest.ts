@@ -11,7 +11,8 @@ export class ShadowGuest {
   readonly shadow: Uint8Array;
   private readonly clients: readonly NbdClient[];
   private readonly random: Random;
-  private running = true;
+  private running = false;
+  private writes = true;
   private programs: Promise<number>[] = [];
 
   private constructor(clients: readonly NbdClient[], shadow: Uint8Array, seed: number) {
@@ -26,17 +27,27 @@ export class ShadowGuest {
     return new ShadowGuest(clients, shadow, seed);
   }
 
-  /** Lets all programs run until `stop`. */
-  start(): void {
+  /** Lets all programs run until `stop`; `writes` false: they only read, so that it is known what a crash may leave. */
+  start(writes = true): void {
+    this.writes = writes;
+    this.running = true;
     this.programs = this.clients.map((client, index) => this.program(client, index, new Random(this.random.bits())));
+    // Whoever waits for them is told.
+    this.programs.forEach((program) => program.catch(() => undefined));
   }
 
   /** @returns the number of requests. @throws when a byte was not what it must be */
   async stop(): Promise<number> {
+    const requests = await this.pause();
+    this.close();
+    return requests;
+  }
+
+  /** Ends the programs, with all that they wrote on the disk; `start` lets them go on. */
+  async pause(): Promise<number> {
     this.running = false;
     const counts = await Promise.all(this.programs);
     await this.clients[0]?.flush();
-    this.close();
     return counts.reduce((sum, count) => sum + count, 0);
   }
 
@@ -69,7 +80,7 @@ export class ShadowGuest {
 
   private async request(client: NbdClient, random: Random, offset: number, length: number): Promise<void> {
     const known = this.shadow.subarray(offset, offset + length);
-    if (random.chance(0.5)) {
+    if (!this.writes || random.chance(0.5)) {
       const bytes = new Uint8Array(length);
       await client.read(offset, bytes);
       if (Buffer.compare(bytes, known) !== 0) {
