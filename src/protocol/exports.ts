@@ -37,6 +37,13 @@ export interface ExportParams {
   readonly cacheBytes: number;
 }
 
+/** An image on a server that does not answer at the moment: it is tried again, or was given up until somebody reads the next time. */
+export interface UnreachableImage {
+  /** The address, as QEMU has it in messages. */
+  readonly name: string;
+  readonly state: 'retrying' | 'offline';
+}
+
 export interface ExportInfo {
   readonly id: number;
   readonly path: string;
@@ -50,6 +57,8 @@ export interface ExportInfo {
   readonly uri: string;
   /** Size of the disk in bytes. */
   readonly size: number;
+  /** Images of the chain that cannot be reached; empty when all is well. */
+  readonly unreachable: readonly UnreachableImage[];
   /** Connected now. */
   readonly clients: number;
   /** Since the start. */

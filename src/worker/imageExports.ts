@@ -43,6 +43,7 @@ export class ImageExports {
     this.uses = uses;
     this.passphrases = passphrases;
     this.graph = graph;
+    graph.onDidChangeConnections(() => this.tell());
     this.onChange = onChange;
   }
 
@@ -158,6 +159,7 @@ export class ImageExports {
       address,
       uri: uriOf(address, name, tls !== null),
       size: image.node.size,
+      unreachable: this.graph.unreachable(image.chain().map(({ filename }) => filename)),
       clients: server.clients.length,
       ...server.traffic,
     };

@@ -1,11 +1,17 @@
 import { BlockGraph } from '../engine/block/graph/blockGraph';
+import { watchingConnections } from '../engine/block/follow';
 import type { OpeningGate } from '../engine/gate/gate';
+import type { Connection } from '../engine/io/remote/rangeFetcher';
+import type { UnreachableImage } from '../protocol/exports';
 
 /** The images that the worker's exports and jobs use: in one graph, so that a job may work on what a guest uses. */
 export class SharedGraph {
   private readonly gate: OpeningGate;
   private graph: BlockGraph | null = null;
   private users = 0;
+  /** Of the servers that the images lie on, by the images' names, when it is other than `online`. */
+  private readonly connections = new Map<string, Exclude<Connection, 'online'>>();
+  private readonly listeners: (() => void)[] = [];
 
   constructor(gate: OpeningGate) {
     this.gate = gate;
@@ -13,7 +19,11 @@ export class SharedGraph {
 
   /** @param cacheBytes bytes for tables of each image; those of the first user hold until there is none any more */
   acquire(cacheBytes?: number): BlockGraph {
-    this.graph ??= new BlockGraph({ gate: this.gate, cacheBytes });
+    this.graph ??= new BlockGraph({
+      gate: this.gate,
+      cacheBytes,
+      open: watchingConnections((filename, state) => this.connected(filename, state)),
+    });
     this.users++;
     return this.graph;
   }
@@ -22,6 +32,29 @@ export class SharedGraph {
     this.users--;
     if (this.users === 0) {
       this.graph = null;
+      this.connections.clear();
     }
+  }
+
+  /** Those of these images whose server cannot be reached at the moment. */
+  unreachable(filenames: readonly string[]): readonly UnreachableImage[] {
+    return filenames.flatMap((name) => {
+      const state = this.connections.get(name);
+      return state === undefined ? [] : [{ name, state }];
+    });
+  }
+
+  /** Calls back when a server goes out of reach or comes back. */
+  onDidChangeConnections(listener: () => void): void {
+    this.listeners.push(listener);
+  }
+
+  private connected(filename: string, state: Connection): void {
+    if (state === 'online') {
+      this.connections.delete(filename);
+    } else {
+      this.connections.set(filename, state);
+    }
+    this.listeners.forEach((listener) => listener());
   }
 }

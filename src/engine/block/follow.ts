@@ -4,6 +4,7 @@ import { resolveName } from '../gate/filename';
 import type { NamedFile, OpeningGate } from '../gate/gate';
 import { FileSource } from '../io/file';
 import { BlockingSource } from '../io/remote/blockingSource';
+import type { Connection } from '../io/remote/rangeFetcher';
 import { openRemote } from '../io/remote/openRemote';
 import type { ByteSource } from '../io/source';
 import type { RemoteName } from '../gate/remoteName';
@@ -38,6 +39,14 @@ export const READING: Openers = {
   file: (path, name) => FileSource.open(path, name),
   remote: (name) => openRemote(name, { writable: false }),
 };
+
+/** For reading, telling when a server goes out of reach and comes back. */
+export function watchingConnections(onConnection: (filename: string, state: Connection) => void): Openers {
+  return {
+    ...READING,
+    remote: (name) => openRemote(name, { writable: false, onConnection: (state) => onConnection(name.filename, state) }),
+  };
+}
 
 /**
  * For reading by code that knows nothing of waiting: the thread stands still until a server has answered.

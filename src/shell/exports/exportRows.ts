@@ -1,6 +1,6 @@
 import * as path from 'node:path';
 
-import type { ExportAddress, ExportInfo } from '../../protocol/exports';
+import type { ExportAddress, ExportInfo, UnreachableImage } from '../../protocol/exports';
 import { counted } from '../chains/wording';
 import { formatBytes, formatBytesExactly } from '../text/bytes';
 import { escapeMarkdown } from '../text/markdown';
@@ -25,6 +25,8 @@ export function exportRow(info: ExportInfo): ExportRow {
     // What goes on stands behind the name, and shall not be pushed out of sight by it.
     label: plainText(path.basename(file), MAX_NAME),
     description: [
+      // What is the matter comes first: the end of a row is the first to be cut off.
+      ...info.unreachable.map(({ state }) => describeConnection(state)),
       counted(clients, 'client'),
       writable ? 'writable' : 'read-only',
       ...(info.tls ? ['TLS'] : []),
@@ -33,15 +35,31 @@ export function exportRow(info: ExportInfo): ExportRow {
       describeAddress(info.address),
     ].join(' · '),
     tooltip: tooltipOf(info),
-    icon: clients > 0 ? 'vm-running' : 'broadcast',
+    icon: info.unreachable.length > 0 ? 'debug-disconnect' : clients > 0 ? 'vm-running' : 'broadcast',
   };
+}
+
+function describeConnection(state: UnreachableImage['state']): string {
+  return state === 'retrying' ? 'reconnecting to its backing file' : 'backing file offline';
 }
 
 export function describeAddress(address: ExportAddress): string {
   return address.kind === 'unix' ? plainText(path.basename(address.path)) : `${plainText(address.host)}:${address.port}`;
 }
 
-function tooltipOf({ path: file, format, uri, name, size, clients, bytesRead, bytesWritten, writable, tls }: ExportInfo): string {
+function tooltipOf({
+  path: file,
+  format,
+  uri,
+  name,
+  size,
+  clients,
+  bytesRead,
+  bytesWritten,
+  writable,
+  tls,
+  unreachable,
+}: ExportInfo): string {
   const rows: readonly (readonly [string, string])[] = [
     ['Image', file],
     ['Format', format],
@@ -49,6 +67,7 @@ function tooltipOf({ path: file, format, uri, name, size, clients, bytesRead, by
     ...(name === '' ? [] : [['Export name', name] as const]),
     ['Size', formatBytesExactly(size)],
     ['Access', writable ? 'writable' : 'read-only'],
+    ...unreachable.map((image) => [image.state === 'retrying' ? 'Reconnecting to' : 'Offline', image.name] as const),
     ['Encryption', tls ? 'TLS' : 'none'],
     ['Clients', String(clients)],
     ['Read', formatBytesExactly(bytesRead)],

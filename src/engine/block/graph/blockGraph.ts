@@ -18,6 +18,7 @@ import { loading } from '../../io/loading';
 import type { ByteSource } from '../../io/source';
 import type { Storage } from '../../io/storage';
 import type { BlockNode } from '../blockNode';
+import type { Openers } from '../follow';
 import { openChain } from '../chain';
 import { requireComplete, requireSameParents } from '../complete';
 import type { Layer, OpenedChain } from '../layer';
@@ -37,6 +38,8 @@ export interface BlockGraphOptions {
   readonly gate: OpeningGate;
   /** Folder for the names that QEMU takes relative to where it runs. */
   readonly currentFolder?: string | undefined;
+  /** How files and servers are opened for reading; each in its usual way when left out. */
+  readonly open?: Openers | undefined;
   /** Bytes of tables that an image keeps in memory; 32 MiB when left out. */
   readonly cacheBytes?: number | undefined;
   /** Told once for each cache image that cannot take in what is read any more; whoever reads is not disturbed by it. */
@@ -152,12 +155,12 @@ export class BlockGraph {
   }
 
   private async openNow(filename: string, options: OpenImageOptions): Promise<OpenedImage> {
-    const { gate, currentFolder } = this.options;
+    const { gate, currentFolder, open } = this.options;
     const { format, readOnly, unchanged = false, view: wanted = ACTIVE_VIEW, forceShare = false, signal } = options;
     if (!readOnly && (forceShare || typeof wanted === 'function' || wanted.kind === 'snapshot')) {
       throw invalidRequest(forceShare ? 'An image that is written cannot be shared by force.' : 'An internal snapshot is only read.');
     }
-    const chain = await openChain(filename, { gate, currentFolder, format, signal, locks: null });
+    const chain = await openChain(filename, { gate, currentFolder, format, signal, locks: null, open });
     const made: GraphNode[] = [];
     try {
       requireComplete(chain);
