@@ -33,7 +33,9 @@ export class ShadowGuest {
     this.running = true;
     this.programs = this.clients.map((client, index) => this.program(client, index, new Random(this.random.bits())));
     // Whoever waits for them is told.
-    this.programs.forEach((program) => program.catch(() => undefined));
+    for (const program of this.programs) {
+      program.catch(() => undefined);
+    }
   }
 
   /** @returns the number of requests. @throws when a byte was not what it must be */
