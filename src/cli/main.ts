@@ -20,6 +20,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   convert: async () => (await import('./commands/convert')).convert,
   rebase: async () => (await import('./commands/rebase')).rebase,
   commit: async () => (await import('./commands/commit')).commit,
+  allocate: async () => (await import('./commands/allocate')).allocate,
+  allocation: async () => (await import('./commands/allocation')).allocation,
   stream: async () => (await import('./commands/stream')).stream,
   mirror: async () => (await import('./commands/mirror')).mirror,
   dd: async () => (await import('./commands/dd')).dd,

@@ -137,7 +137,10 @@ export function changeLocks(file: FileSource, from: LockRole, to: LockRole): voi
 /** Unlocks the bytes of one role that another does not have. */
 function release(lock: LockCall, fd: number, role: LockRole, kept: LockRole): void {
   const still = new Set(bytesOf(kept));
-  for (const byte of bytesOf(role).filter((candidate) => !still.has(candidate))) {
+  // The last one first: the mark of warming outlives the locks that it excuses.
+  for (const byte of bytesOf(role)
+    .reverse()
+    .filter((candidate) => !still.has(candidate))) {
     set(lock, fd, byte, F_UNLCK);
   }
 }

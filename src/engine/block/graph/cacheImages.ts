@@ -38,6 +38,11 @@ export async function startWarming(
   if (quota === null || node.warming || !tracked.readOnly || lock?.role !== 'cache' || locks.length > 1) {
     return null;
   }
+  if (layer.detail.format === 'qcow2' && layer.detail.metadata.nbSnapshots > 0) {
+    // Its entries would not change once only, which those who read beside rely on.
+    node.cacheProblem = 'An image with internal snapshots is not warmed.';
+    return null;
+  }
   let file: FileStorage | null = null;
   try {
     changeLocks(lock.file, 'cache', 'cache-warmer');

@@ -1,0 +1,87 @@
+import { allocate as allocateRange } from '../../engine/allocation/allocate';
+import { BlockGraph } from '../../engine/block/graph/blockGraph';
+import { isCancelled } from '../../engine/errors';
+import { CommandLine, FORMAT, OUTPUT, type Context } from '../commandLine';
+import { CommandError } from '../errors';
+import { readSizeArgument } from '../formatOptions';
+import { prettyJson } from '../json';
+import { managedFile, manageContext } from '../managing';
+import { ProgressLine } from '../progress';
+
+/** As a shell sees a program that SIGINT ended. */
+const INTERRUPTED = 130;
+
+/**
+ * `allocate`: gives a range of a thin image space of its own, so that no write there fails for want of it. Exit code 0, 1, or 130 when it
+ * was interrupted; what was allocated then stays.
+ */
+export async function allocate(args: readonly string[], context: Context): Promise<number> {
+  const line = CommandLine.read(
+    {
+      command: 'allocate',
+      options: [
+        FORMAT,
+        OUTPUT,
+        { name: 'offset', long: 'offset', argument: true },
+        { name: 'length', long: 'length', argument: true },
+        { name: 'mode', long: 'mode', argument: true },
+        { name: 'progress', short: 'p' },
+        { name: 'quiet', short: 'q' },
+      ],
+      without: ['force-share'],
+      operands: [1, 1],
+      expecting: 'Expecting one image file name',
+    },
+    args,
+    context,
+  );
+  const output = line.output();
+  const mode = line.value('mode') ?? 'zero';
+  if (mode !== 'metadata' && mode !== 'zero') {
+    throw new CommandError('--mode must be used with metadata or zero as argument.');
+  }
+  const argument = line.image(0);
+  const { filename, format } = managedFile(argument);
+  const { gate, currentFolder, passphraseOf } = manageContext(line, argument, context);
+  const graph = new BlockGraph({ gate, currentFolder });
+  const image = await graph.open(filename, { format, readOnly: false, unchanged: true, user: 'an allocation', passphraseOf });
+  const progress = new ProgressLine(context.out, context.err, line.has('progress') && output !== 'json');
+  const interrupted = new AbortController();
+  const interrupt = () => interrupted.abort();
+  process.once('SIGINT', interrupt);
+  process.once('SIGTERM', interrupt);
+  try {
+    const { node } = image;
+    const size = (name: string, standard: number) => {
+      const text = line.value(name);
+      return text === null ? standard : readSizeArgument(text, name, context.program);
+    };
+    const offset = size('offset', 0);
+    const length = size('length', Math.max(0, node.size - offset));
+    if (offset + length > node.size) {
+      throw new CommandError(`${length} bytes at offset ${offset} reach past the end of the disk of ${node.size} bytes.`);
+    }
+    progress.begin();
+    const done = await allocateRange(node, mode, offset, length, {
+      signal: interrupted.signal,
+      onProgress: (at, total) => progress.report(at, total),
+    });
+    progress.complete();
+    if (output === 'json') {
+      context.out.write(`${prettyJson({ offset, length, ...done })}\n`);
+    } else if (!line.has('quiet')) {
+      context.out.write('Range allocated.\n');
+    }
+    return 0;
+  } catch (error) {
+    if (isCancelled(error)) {
+      throw new CommandError('Interrupted: what was allocated stays.', INTERRUPTED);
+    }
+    throw error;
+  } finally {
+    progress.end();
+    process.off('SIGINT', interrupt);
+    process.off('SIGTERM', interrupt);
+    await image.close();
+  }
+}
