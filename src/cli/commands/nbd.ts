@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs';
+import { setFlagsFromString } from 'node:v8';
 
 import { BlockGraph, type OpenedImage } from '../../engine/block/graph/blockGraph';
 import type { Layer } from '../../engine/block/layer';
@@ -70,6 +71,8 @@ export async function nbd(args: readonly string[], context: Context): Promise<nu
   if (line.has('fork')) {
     return forkServer(args, context);
   }
+  // What a request needs is given up with it: more room for young objects would make nothing faster, and the process far larger.
+  setFlagsFromString('--semi-space-growth-factor=1');
   const image = await open(line, settings.readOnly, context);
   try {
     if (line.has('copy-on-read')) {
@@ -157,16 +160,21 @@ async function open(line: CommandLine, readOnly: boolean, context: Context): Pro
       warn(context, `The cache image '${cache}' does not grow any more: ${problem instanceof Error ? problem.message : String(problem)}`);
     },
   });
+  const { passphraseOf, onProbedRaw } = manageContext(line, argument, context);
   try {
-    return await graph.open(filename, {
+    const image = await graph.open(filename, {
       format,
       readOnly,
       view: snapshot ? (layer) => chosenView(layer, snapshot) : undefined,
       user: 'the NBD export',
       warmCaches: !argument.forceShare,
       forceShare: readOnly && argument.forceShare,
-      passphraseOf: manageContext(line, argument, context).passphraseOf,
+      passphraseOf,
     });
+    if (format === null && image.node.driver === 'raw' && !readOnly) {
+      onProbedRaw?.(filename);
+    }
+    return image;
   } catch (error) {
     if (error instanceof EngineError) {
       const message = `Failed to blk_new_open '${argument.argument}': ${error.message}`;
