@@ -8,7 +8,7 @@ import { followGate } from '../../src/engine/gate/policies';
 import { JobManager, type ManagedJob } from '../../src/engine/jobs/jobManager';
 import { mayBeTold } from '../../src/engine/jobs/states';
 import type { JobRequest, JobSettings } from '../../src/protocol/jobs';
-import { keepContent, linksOf, makeJobChain, requireSound, type ChainLayer } from './jobChains';
+import { keepContent, linksOf, makeJobChain, mapOf, requireSound, type ChainLayer } from './jobChains';
 import { Random, testCases, testSeed } from './random';
 import { ShadowGuest } from './shadowGuest';
 import { EngineProcess } from './startEngineProcess';
@@ -281,6 +281,17 @@ describe('a mirror beside its guest', () => {
     expect(await mirror.ended).toMatchObject({ outcome: 'cancelled' });
     expect(existsSync(target)).toBe(false);
     await world.end();
+  });
+});
+
+describe('an allocation beside its guest', () => {
+  test('leaves nothing unallocated, and what the guest wrote', async () => {
+    const world = await machine(new Random(7), 2);
+    const request = { type: 'allocate', image: imageOf(world), range: null, mode: 'zero' } as const;
+    const allocating = await world.jobs.start(request, slowly(world));
+    expect(await allocating.ended).toMatchObject({ outcome: 'completed', error: null });
+    await world.end();
+    expect((await mapOf(world.folder, world.layers[1]!)).filter(({ depth }) => depth !== 0)).toEqual([]);
   });
 });
 

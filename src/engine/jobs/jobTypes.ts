@@ -1,7 +1,8 @@
 import type { JobPreview, JobRequest } from '../../protocol/jobs';
 import { unsupportedRequest } from '../errors';
-import { previewCommit, previewMirror, previewStream } from './preview';
+import { previewAllocate, previewCommit, previewMirror, previewStream } from './preview';
 import type { JobParts, PreparedJob } from './preparedJob';
+import { prepareAllocate } from './allocateJob';
 import { prepareCommit } from './commitJob';
 import { prepareMirror } from './mirrorJob';
 import { prepareStream } from './streamJob';
@@ -15,6 +16,8 @@ export function prepareJob(request: JobRequest, parts: JobParts): Promise<Prepar
       return prepareCommit(request, parts);
     case 'mirror':
       return prepareMirror(request, parts);
+    case 'allocate':
+      return prepareAllocate(request, parts);
     default:
       return Promise.reject(unsupportedRequest(`Jobs of the type '${request.type}' are not available in this version.`));
   }
@@ -29,6 +32,8 @@ export function previewJob(request: JobRequest, parts: JobParts): Promise<JobPre
       return previewCommit(request, parts);
     case 'mirror':
       return previewMirror(request, parts);
+    case 'allocate':
+      return previewAllocate(request, parts);
     default:
       return Promise.reject(unsupportedRequest(`Jobs of the type '${request.type}' are not available in this version.`));
   }

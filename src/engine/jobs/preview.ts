@@ -6,6 +6,7 @@ import type { OpenedImage } from '../block/graph/blockGraph';
 import { freeSpace } from '../io/freeSpace';
 import { Pace } from '../pace';
 import type { JobParts } from './preparedJob';
+import type { AllocateRequest } from './allocateJob';
 import { commitSpan, type CommitRequest } from './commitJob';
 import type { MirrorRequest } from './mirrorJob';
 import { baseOf, type StreamRequest } from './streamJob';
@@ -63,6 +64,29 @@ export async function previewMirror(request: MirrorRequest, parts: JobParts): Pr
       invalidated: [],
       relinked: [],
       dependents: [],
+    };
+  });
+}
+
+export async function previewAllocate(request: AllocateRequest, parts: JobParts): Promise<JobPreview> {
+  return reading(request.image, parts, async (image) => {
+    const own = image.chain()[0]!;
+    const { offset, length } = request.range ?? { offset: 0, length: own.node.size };
+    let empty = 0;
+    const end = Math.min(own.node.size, offset + length);
+    for (let at = offset; at < end;) {
+      const status = await own.node.blockStatus(at, end - at);
+      empty += status.class === 'data' ? 0 : status.length;
+      at += status.length;
+    }
+    return {
+      bytesToCopy: await missingBytes(own.node, null, offset, length, parts.signal),
+      spaceNeeded: empty,
+      spaceFree: freeSpace(dirname(own.path)),
+      written: [own.path],
+      invalidated: [],
+      relinked: [],
+      dependents: image.dependents(own.node),
     };
   });
 }

@@ -1,0 +1,57 @@
+import type { JobRequest } from '../../protocol/jobs';
+import { allocateStep } from '../allocation/allocate';
+import type { TrackedNode } from '../block/trackedNode';
+import type { JobContext, JobWork } from './job';
+import type { JobParts, PreparedJob } from './preparedJob';
+import { SteadyFlush } from './steadyFlush';
+
+export type AllocateRequest = Extract<JobRequest, { type: 'allocate' }>;
+
+/** Bytes that are left out where an error is to be ignored. */
+const LEFT_OUT = 512 * 1024;
+
+/** Opens an image for its allocation, also while it is somebody's backing file. @throws EngineError as `BlockGraph.open` */
+export async function prepareAllocate(request: AllocateRequest, parts: JobParts): Promise<PreparedJob> {
+  const { path, format } = request.image;
+  const { graph, user, passphraseOf, signal } = parts;
+  const image = await graph.open(path, { format, readOnly: false, unchanged: true, user, passphraseOf, signal });
+  return { image, work: new AllocateWork(image.node, request, () => image.close()) };
+}
+
+class AllocateWork implements JobWork {
+  private readonly node: TrackedNode;
+  private readonly request: AllocateRequest;
+  readonly release: () => Promise<void>;
+
+  constructor(node: TrackedNode, request: AllocateRequest, release: () => Promise<void>) {
+    this.node = node;
+    this.request = request;
+    this.release = release;
+  }
+
+  async run(context: JobContext): Promise<void> {
+    const { node } = this;
+    const { range, mode } = this.request;
+    const start = range?.offset ?? 0;
+    const end = Math.min(node.size, range ? start + range.length : node.size);
+    const flush = new SteadyFlush(node);
+    context.setTotal(Math.max(0, end - start));
+    for (let at = start; at < end;) {
+      await context.checkpoint();
+      let length = Math.min(LEFT_OUT, end - at);
+      try {
+        const step = await allocateStep(node, mode, at, end - at);
+        length = step.length;
+        context.advance(length, step.copied + step.zeroed);
+        await flush.copied(step.copied + step.zeroed);
+      } catch (error) {
+        if ((await context.onError(error)) === 'retry') {
+          continue;
+        }
+        context.advance(length, 0);
+      }
+      at += length;
+    }
+    await flush.end();
+  }
+}
