@@ -40,7 +40,9 @@ export class Refused extends Error {
 /** Bytes of an answer; more than anything that is asked for needs. */
 const MAX_REPLY = 64 * 1024;
 /** An export has so many answers to tell of itself, and no more. */
-const MAX_REPLIES = 1000;
+const MAX_REPLIES = 100;
+/** It has so many metadata contexts, a bitmap each, and no more. */
+const MAX_CONTEXTS = 1000;
 /** A server has so many exports to list, and no more. */
 const MAX_EXPORTS = 10_000;
 const TLS_REQUIRED = 'The server requires TLS.';
@@ -208,7 +210,7 @@ export class Negotiation {
     const name = Buffer.from(exportName);
     const words = queries.flatMap((context) => [uint32(Buffer.byteLength(context)), Buffer.from(context)]);
     this.send(option, Buffer.concat([uint32(name.length), name, uint32(queries.length), ...words]));
-    for (let count = 0; count < MAX_REPLIES; count++) {
+    for (let count = 0; count < MAX_CONTEXTS; count++) {
       const { type, data } = await this.reply(option);
       if (type === OPTION_REPLY.ack || type >= ERROR_BIT) {
         return type === OPTION_REPLY.ack ? found : [];
