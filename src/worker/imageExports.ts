@@ -76,6 +76,7 @@ export class ImageExports {
       format,
       readOnly: !writable,
       user: 'an NBD export',
+      warmCaches: true,
       passphraseOf: this.passphrases.of,
       signal,
     });
