@@ -44,7 +44,17 @@ async function created(client: EngineClient, name: string): Promise<string> {
 }
 
 function params(file: string, address: ExportParams['address']): ExportParams {
-  return { path: file, format: 'qcow2', name: 'disk', writable: true, address, allowRemote: false, tls: null, withoutLocks: true, cacheBytes: MIB };
+  return {
+    path: file,
+    format: 'qcow2',
+    name: 'disk',
+    writable: true,
+    address,
+    allowRemote: false,
+    tls: null,
+    withoutLocks: true,
+    cacheBytes: MIB,
+  };
 }
 
 /** Connects, and waits for the server's first words. */
