@@ -28,6 +28,8 @@ export interface ZeroOptions extends WriteOptions {
   readonly mayUnmap?: boolean | undefined;
   /** Fails with `request.unsupported` rather than writing zeroes out (BDRV_REQ_NO_FALLBACK). */
   readonly noFallback?: boolean | undefined;
+  /** The image is to say itself that these are zeroes, also where nothing lies below yet: it will be given a backing file. */
+  readonly explicit?: boolean | undefined;
 }
 
 /** QEMU's PreallocMode for new space. */

@@ -245,8 +245,9 @@ async function writeDifferent(node: BlockNode, offset: number, had: Buffer, has:
     }
     const bytes = had.subarray(at, end);
     // Without a backing file an image leaves zeroes unallocated, and the new one would shine through.
-    const zero = node.backing !== null && isZero(bytes);
-    await (zero ? node.writeZeroes(offset + at, bytes.length, { mayUnmap: true }) : node.write(offset + at, bytes));
+    await (isZero(bytes)
+      ? node.writeZeroes(offset + at, bytes.length, { mayUnmap: true, explicit: true })
+      : node.write(offset + at, bytes));
     at = end;
   }
 }

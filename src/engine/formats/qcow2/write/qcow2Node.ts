@@ -242,7 +242,7 @@ export class Qcow2Node implements BlockNode {
   private *zeroSteps(guestOffset: number, length: number, options: ZeroOptions): Steps<void> {
     yield* this.preparation.ensure();
     this.hooks.onGuestChange?.(guestOffset, length);
-    yield* this.zeroes.zero(guestOffset, length, options.mayUnmap ?? false, options.noFallback ?? false);
+    yield* this.zeroes.zero(guestOffset, length, options);
   }
 
   discard(guestOffset: number, length: number): Awaitable<void> {

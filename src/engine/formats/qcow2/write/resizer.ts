@@ -57,7 +57,7 @@ export class Resizer {
     yield* this.parts.claims.during(0, Infinity, () => this.grow(before, size, l1Size));
     if (this.parts.data.backing && this.parts.data.backing.size > before && preallocation === 'off') {
       const end = Math.min(size, this.parts.data.backing.size);
-      yield* this.writers.zeroes.zero(before, end - before, false, false);
+      yield* this.writers.zeroes.zero(before, end - before);
     }
     yield* this.preallocate(before, size, preallocation);
   }
@@ -91,7 +91,7 @@ export class Resizer {
       // A snapshot has it too, or it cannot be written in place: the guest gets a cluster of its own before it sees more of it.
       this.resized(size);
       try {
-        yield* this.writers.zeroes.zeroClaimed(before, Math.min(end, size), false, false);
+        yield* this.writers.zeroes.zeroClaimed(before, Math.min(end, size));
       } catch (error) {
         this.resized(before);
         throw error;

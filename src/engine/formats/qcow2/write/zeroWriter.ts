@@ -1,3 +1,4 @@
+import type { ZeroOptions } from '../../../block/blockNode';
 import { unsupportedRequest } from '../../../errors';
 import { NO_CLUSTER, type ClusterEntry } from './clusterEntry';
 import type { GuestEntries } from './guestEntries';
@@ -22,7 +23,7 @@ export class ZeroWriter {
   }
 
   /** Zeroes in place of whatever whole subclusters hold. See `BlockNode.writeZeroes`. */
-  *zero(guestOffset: number, length: number, mayUnmap: boolean, noFallback: boolean): Steps<void> {
+  *zero(guestOffset: number, length: number, options: ZeroOptions = {}): Steps<void> {
     const { clusterSize } = this;
     const end = guestOffset + length;
     for (let at = guestOffset; at < end;) {
@@ -30,18 +31,19 @@ export class ZeroWriter {
       yield* this.parts.order.makeRoom();
       const from = at;
       yield* this.parts.claims.during(Math.floor(at / clusterSize) * clusterSize, Math.ceil(limit / clusterSize) * clusterSize, () =>
-        this.zeroClaimed(from, limit, mayUnmap, noFallback),
+        this.zeroClaimed(from, limit, options),
       );
       at = limit;
     }
   }
 
   /** The same for a range that the caller has claimed, inside what one slice of a table covers. */
-  *zeroClaimed(at: number, end: number, mayUnmap: boolean, noFallback: boolean): Steps<void> {
+  *zeroClaimed(at: number, end: number, options: ZeroOptions = {}): Steps<void> {
+    const { mayUnmap = false, noFallback = false, explicit = false } = options;
     const { codec, data, metadata } = this.parts;
     const { unitBytes } = codec;
     const size = this.parts.map().size;
-    if (data.backing === null && (yield* data.isZero(this.parts.map(), at, end - at))) {
+    if (data.backing === null && !explicit && (yield* data.isZero(this.parts.map(), at, end - at))) {
       // Without a backing file there is nothing to hide; space is kept as it is. Past the end of one there may be something later.
       if (!mayUnmap || !(yield* load(() => this.hasSpace(at, end)))) {
         return;
