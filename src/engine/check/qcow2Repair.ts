@@ -5,6 +5,8 @@ import { listSnapshots } from '../formats/qcow2/manage/snapshots';
 import { withFields } from '../formats/qcow2/manage/header';
 import { readQcow2Metadata, type Qcow2Metadata } from '../formats/qcow2/metadata';
 import { FEATURE } from '../formats/qcow2/structures';
+import { HeaderFields } from '../formats/qcow2/write/headerFields';
+import { clearUnknownAutoclear } from '../formats/qcow2/write/opening';
 import { countReferences, rebuildRefcounts } from '../formats/qcow2/write/rebuild';
 import { run } from '../formats/qcow2/write/steps';
 import type { Storage } from '../io/storage';
@@ -15,19 +17,27 @@ import type { PaceOptions } from '../pace';
  * Makes refcounts what they should be by what refers to each cluster, and COPIED flags after them. What tables lead to is not changed, and
  * nothing is changed where the refcounts share their place with something else.
  * @param mode `leaks`: refcounts are made less and never more
+ * @returns how many COPIED flags of the active tables were wrong once the refcounts were right
  * @throws EngineError `image.corrupt` for what cannot be repaired, `file.io`, `file.full`, `cancelled`
  */
-export async function repairQcow2(storage: Storage, mode: 'leaks' | 'all', options: PaceOptions = {}): Promise<void> {
+export async function repairQcow2(storage: Storage, mode: 'leaks' | 'all', options: PaceOptions = {}): Promise<number> {
   const metadata = readQcow2Metadata(storage);
   requireRefcountsApart(metadata);
   await run(rebuildRefcounts(storage, metadata, mode));
   const image = QuietImage.open(storage, { settled: true, repairing: true });
   const { l1TableOffset, l1Size } = image.metadata;
-  await markCopied(image, readL1(image, l1TableOffset, l1Size), true, options);
+  const flags = await markCopied(image, readL1(image, l1TableOffset, l1Size), true, options);
   for (const snapshot of listSnapshots(image)) {
     await markCopied(image, readL1(image, snapshot.l1TableOffset, snapshot.l1Size), false, options);
   }
   await storage.flush();
+  return flags;
+}
+
+/** What every writer clears, QEMU's check too, whatever it then finds. @throws EngineError `file.io` */
+export async function clearUnknownFeatures(storage: Storage): Promise<void> {
+  const metadata = readQcow2Metadata(storage);
+  await run(clearUnknownAutoclear(storage, metadata, new HeaderFields(storage, metadata)));
 }
 
 /** Takes the marks away that say that the image is wrong: it was checked, and is not. @throws EngineError `file.io` */

@@ -5,7 +5,7 @@ import { FileStorage } from '../io/fileStorage';
 import { acquireLocks } from '../io/imageLocks';
 import { unsupportedRequest } from '../errors';
 import { checkImage } from '../check/check';
-import { markSound, repairQcow2 } from '../check/qcow2Repair';
+import { clearUnknownFeatures, markSound, repairQcow2 } from '../check/qcow2Repair';
 import { repairQed } from '../check/qedRepair';
 import { readQedMetadata } from '../formats/qed/metadata';
 import type { ManageContext, ManagedFile } from './managedImage';
@@ -43,16 +43,20 @@ export async function repairImage(
     const run = () => checkImage(storage, detail.format, options);
     const before = await run();
     const { corruptions, leaks, checkErrors } = before.counts;
+    if (before.failure === null && detail.format === 'qcow2') {
+      await clearUnknownFeatures(storage);
+    }
     if (before.failure !== null || checkErrors > 0 || corruptions + leaks === 0) {
       if (before.failure === null && checkErrors === 0 && detail.format === 'qcow2') {
         await markSound(storage);
       }
       return { before, after: null };
     }
+    let flags = 0;
     if (detail.format === 'qed') {
       await repairQed(storage, readQedMetadata(storage), context);
     } else {
-      await repairQcow2(storage, mode, context);
+      flags = await repairQcow2(storage, mode, context);
     }
     storage.refresh();
     const after = await run();
@@ -60,7 +64,8 @@ export async function repairImage(
       await markSound(storage);
     }
     const fixed = {
-      corruptionsFixed: Math.max(0, corruptions - after.counts.corruptions),
+      // As QEMU counts: a flag that is right once the refcount is had nothing wrong with it.
+      corruptionsFixed: Math.max(0, withoutFlags(before) - withoutFlags(after)) + flags,
       leaksFixed: Math.max(0, leaks - after.counts.leaks),
     };
     return { before, after: { ...after, counts: { ...after.counts, ...fixed } } };
@@ -68,4 +73,9 @@ export async function repairImage(
     chain.close();
     files.forEach((file) => file.close());
   }
+}
+
+function withoutFlags({ counts, kinds }: CheckReport): number {
+  const flags = kinds.find(({ kind, category }) => kind === 'copiedFlag' && category === 'corruption')?.count ?? 0;
+  return counts.corruptions - flags;
 }

@@ -48,38 +48,42 @@ export async function countTree(image: QuietImage, l1: WordTable | null, delta: 
 /**
  * Sets COPIED where a refcount is one and clears it elsewhere, in the L2 tables and in the L1 table at `l1`.
  * @param own whether L1 entries get it too: only the active table's have it
+ * @returns how many flags it changed
  */
-export async function markCopied(image: QuietImage, l1: WordTable | null, own: boolean, options: PaceOptions = {}): Promise<void> {
+export async function markCopied(image: QuietImage, l1: WordTable | null, own: boolean, options: PaceOptions = {}): Promise<number> {
   const pace = new Pace(options);
   if (!l1) {
-    return;
+    return 0;
   }
   const { clusterSize, l2EntryBytes, hasDataFile } = image.metadata;
   const step = l2EntryBytes / 8;
-  let l1Changed = false;
+  let inL1 = 0;
+  let inL2 = 0;
   for (let index = 0; index < l1.length; index++) {
     const l2Offset = l1.hostOffsetAt(index);
     if (l2Offset !== 0) {
       const l2 = image.readTable(l2Offset, clusterSize / 8, 'L2 table');
-      let changed = false;
+      let changed = 0;
       for (let entry = 0; entry < l2.length; entry += step) {
         const hostOffset = l2.hostOffsetAt(entry);
         if ((l2.high(entry) & COMPRESSED_HIGH) === 0 && hostOffset !== 0 && !hasDataFile) {
-          changed = setCopied(l2, entry, image.refcount(hostOffset) === 1) || changed;
+          changed += setCopied(l2, entry, image.refcount(hostOffset) === 1) ? 1 : 0;
         }
       }
-      if (changed) {
+      if (changed > 0) {
+        inL2 += changed;
         await image.storage.write(l2.bytes, l2Offset);
       }
-      l1Changed = setCopied(l1, index, own && image.refcount(l2Offset) === 1) || l1Changed;
+      inL1 += setCopied(l1, index, own && image.refcount(l2Offset) === 1) ? 1 : 0;
     }
     if (pace.due()) {
       await pace.turn(index, l1.length);
     }
   }
-  if (l1Changed && own) {
+  if (inL1 > 0 && own) {
     await image.storage.write(l1.bytes, l1.hostOffset);
   }
+  return inL1 + inL2;
 }
 
 /** Clears COPIED in a table that is not in use yet. */

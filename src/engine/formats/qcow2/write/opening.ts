@@ -60,8 +60,13 @@ function* openForWriting(storage: Storage, metadata: Qcow2Metadata): Steps<void>
     yield* header.update({ incompatible_features: metadata.incompatibleFeatures & ~FEATURE.dirty });
     yield storage.flush();
   }
-  if ((metadata.autoclearFeatures & ~KNOWN_AUTOCLEAR) !== 0n) {
-    yield* header.update({ autoclear_features: metadata.autoclearFeatures & KNOWN_AUTOCLEAR });
+  yield* clearUnknownAutoclear(storage, metadata, header);
+}
+
+/** Clears features that a writer must clear who does not know them, before it changes anything else. @throws EngineError `file.io` */
+export function* clearUnknownAutoclear(storage: Storage, { autoclearFeatures }: Qcow2Metadata, header: HeaderFields): Steps<void> {
+  if ((autoclearFeatures & ~KNOWN_AUTOCLEAR) !== 0n) {
+    yield* header.update({ autoclear_features: autoclearFeatures & KNOWN_AUTOCLEAR });
     yield storage.flush();
   }
 }
