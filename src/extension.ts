@@ -97,6 +97,7 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
   const commands: Readonly<Record<string, (argument: unknown) => unknown>> = {
     addBitmap: manage('addBitmap'),
     addImage: (argument) => images.add(argument),
+    allocateImage: job('allocateImage'),
     amendImage: manage('amendImage'),
     applySnapshot: manage('applySnapshot'),
     cancelCheck: (argument) => onFile(argument, (file) => checks.cancel(file)),

@@ -158,6 +158,37 @@ describe('jobs', () => {
     await vscode.commands.executeCommand('chainscope.dismissEndedJobs');
   });
 
+  it('allocate a range, and what a guest reads stays', async () => {
+    overlay('mid.qcow2', 'thin.qcow2');
+    const answers = [picks(/^A range…$/), types('24M'), types('16M'), picks(/^Metadata$/), picks(/^Full speed$/)];
+    const question = /^Allocate 16 MiB from 24 MiB on of thin\.qcow2\?/;
+    const person = await Person.runs('allocateImage', uri('thin.qcow2'), ...answers, agrees('Allocate', question));
+    // Half of it comes from below; the other half is empty.
+    assert.match(person.asked.join(), /At most 8 MiB are copied\. thin\.qcow2 grows by up to 16 MiB/);
+    await person.hears(/No write to that part of thin\.qcow2 can fail/);
+    const map = execFileSync('qemu-img', ['map', '--output=json', 'thin.qcow2'], { cwd: images.path, encoding: 'utf8' });
+    const own = (JSON.parse(map) as { start: number; length: number; depth: number; offset?: number }[]).filter(({ depth }) => depth === 0);
+    assert.equal(own[0]?.start, 24 * 1024 ** 2);
+    assert.equal(
+      own.reduce((sum, { length }) => sum + length, 0),
+      16 * 1024 ** 2,
+    );
+    assert.ok(own.every(({ offset }) => offset !== undefined));
+    execFileSync('qemu-img', ['compare', 'thin.qcow2', 'mid.qcow2'], { cwd: images.path, stdio: 'pipe' });
+    images.qemuImg('check', 'thin.qcow2');
+    await vscode.commands.executeCommand('chainscope.dismissEndedJobs');
+  });
+
+  it('allocate the whole disk with zeroes written out', async () => {
+    images.create('bare.qcow2');
+    const answers = [picks(/^The whole disk$/), picks(/^Zero-filled$/), picks(/^Full speed$/)];
+    const person = await Person.runs('allocateImage', uri('bare.qcow2'), ...answers, agrees('Allocate', /^Allocate bare\.qcow2\?/));
+    await person.hears(/No write to bare\.qcow2 can fail/);
+    const map = execFileSync('qemu-img', ['map', '--output=json', 'bare.qcow2'], { cwd: images.path, encoding: 'utf8' });
+    assert.ok((JSON.parse(map) as { data: boolean; offset?: number }[]).every(({ data, offset }) => data && offset !== undefined));
+    await vscode.commands.executeCommand('chainscope.dismissEndedJobs');
+  });
+
   it('say what an image without a backing file has to be flattened for', async () => {
     const person = await Person.runs('flattenImage', uri('base.qcow2'));
     await person.hears(/base\.qcow2 has no backing file/);

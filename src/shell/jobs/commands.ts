@@ -1,3 +1,4 @@
+import { allocateImage } from './allocateImage';
 import { commitRunning } from './commitRunning';
 import { cancelJob, completeJob, dismissEndedJobs, dismissJob, pauseJob, resumeJob, retryJob, setJobSpeed } from './jobCommands';
 import { mirrorImage } from './mirrorImage';
@@ -6,6 +7,7 @@ import { flattenImage, streamImage } from './streamImage';
 
 /** The commands that start jobs and that are about jobs, by the last part of their identifiers. */
 export const JOB_COMMANDS = {
+  allocateImage,
   cancelJob,
   commitRunning,
   completeJob,

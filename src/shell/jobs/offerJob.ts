@@ -90,9 +90,11 @@ async function effectsOf(parts: JobParts, subject: WritableSubject, request: Job
   const broken = [...new Set(inWorkspace.flat())].filter((file) => !own.has(file) && !invalidated.includes(file));
   const short = spaceFree !== null && spaceFree < spaceNeeded;
   return [
-    bytesToCopy === 0
-      ? 'There is nothing to copy.'
-      : `At most ${formatBytes(bytesToCopy)} are copied. ${written.map(nameOf).join(', ')} ${written.length === 1 ? 'grows' : 'grow'} by up to ${formatBytes(spaceNeeded)}${spaceFree === null ? '' : `; ${formatBytes(spaceFree)} are free`}.`,
+    bytesToCopy === 0 && spaceNeeded === 0
+      ? request.type === 'allocate'
+        ? 'Everything there has its space already, or gets it where it is.'
+        : 'There is nothing to copy.'
+      : `${bytesToCopy === 0 ? '' : `At most ${formatBytes(bytesToCopy)} are copied. `}${written.map(nameOf).join(', ')} ${written.length === 1 ? 'grows' : 'grow'} by up to ${formatBytes(spaceNeeded)}${spaceFree === null ? '' : `; ${formatBytes(spaceFree)} are free`}.`,
     ...(short ? ['That may not be enough: the job would fail when the file system is full. What was copied until then stays.'] : []),
     ...relinked.map(
       ({ path: file, backing }) =>
