@@ -246,6 +246,35 @@ describe('commit', () => {
   });
 });
 
+describe('commit empties', () => {
+  test.each(['', 'refcount_bits=1', 'refcount_bits=64', 'extended_l2=on', 'lazy_refcounts=on', 'cluster_size=2M', 'compat=0.10'])(
+    'an image as QEMU does (%s)',
+    async (options) => {
+      const cwd = join(folder.path, `empties-${options}`);
+      await mkdir(cwd);
+      const create = ['create', '-q', '-f', 'qcow2', ...(options === '' ? [] : ['-o', options])];
+      await makeWithQemuImg(['create', '-q', '-f', 'raw', 'base.raw', '8M'], { cwd });
+      const paths: string[] = [];
+      for (const name of ['theirs.qcow2', 'ours.qcow2']) {
+        await makeWithQemuImg([...create, '-b', 'base.raw', '-F', 'raw', name, '8M'], { cwd });
+        await writeWithQemuIo(['-f', 'qcow2', name], ['write -P 3 4M 3M', 'write -P 4 0 1M', 'write -z 2M 128k'], { cwd });
+        paths.push(join(cwd, name));
+      }
+      const [theirs, ours] = paths as [string, string];
+      const args = ['commit', '-q', '-f', 'qcow2'];
+      await makeWithQemuImg([...args, theirs], { cwd });
+      succeeded(await chainscope([...args, ours], { cwd }), options);
+      await expectSame(theirs, 'qcow2', ours, 'qcow2', options);
+      expect(await allocated(ours, 'qcow2')).toBe(0);
+      const [left, right] = [await stat(ours), await stat(theirs)];
+      expect(left.blocks).toBeLessThanOrEqual(right.blocks + 8);
+      // It can be used as before.
+      await writeWithQemuIo(['-f', 'qcow2', ours], ['write -P 9 5M 1M', 'read -P 3 4M 1M', 'read -P 9 5M 1M', 'read -P 3 6M 1M']);
+      expect(await qemuImg(['check', '-f', 'qcow2', ours])).toMatchObject({ code: 0 });
+    },
+  );
+});
+
 describe('rebase', () => {
   test.each(cases(6, 3000))('onto another backing file, onto one of the chain, or onto none, seed %i', async (caseSeed) => {
     const home = join(folder.path, `rebase-${caseSeed}`);

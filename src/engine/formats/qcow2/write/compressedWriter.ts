@@ -30,6 +30,11 @@ export class CompressedWriter {
     }
   }
 
+  /** Clusters may have become others' without this being told. */
+  reset(): void {
+    this.freeByte = 0;
+  }
+
   /** See `Qcow2Node.writeCompressed`. */
   *write(guestOffset: number, bytes: Uint8Array): Steps<void> {
     const { metadata, claims, order } = this.parts;

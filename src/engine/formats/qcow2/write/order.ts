@@ -122,13 +122,13 @@ export class MetadataOrder {
   }
 
   /** Commits all there is, does the work, and lets no other commit begin meanwhile. */
-  *alone(work: () => Steps<void>): Steps<void> {
-    yield* this.turn.take(() => this.aloneLocked(work));
+  *alone<T>(work: () => Steps<T>): Steps<T> {
+    return yield* this.turn.take(() => this.aloneLocked(work));
   }
 
-  private *aloneLocked(work: () => Steps<void>): Steps<void> {
+  private *aloneLocked<T>(work: () => Steps<T>): Steps<T> {
     yield* this.commitOnce(false);
-    yield* work();
+    return yield* work();
   }
 
   /** Everything, refcounts included, whatever is lazy. */

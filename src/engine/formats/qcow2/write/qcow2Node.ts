@@ -13,6 +13,7 @@ import { Corruption } from './corruption';
 import { EntryCodec } from './clusterEntry';
 import { CompressedWriter } from './compressedWriter';
 import { Discarder } from './discarder';
+import { emptyAtOnce } from './emptier';
 import { GuestData } from './guestData';
 import { GuestEntries } from './guestEntries';
 import { GuestWriter } from './guestWriter';
@@ -263,7 +264,29 @@ export class Qcow2Node implements BlockNode {
 
   private *emptySteps(): Steps<void> {
     yield* this.preparation.ensure();
-    yield* this.discarder.discard(0, this.size, true);
+    if (!(yield* this.claims.during(0, Infinity, () => this.emptyAtOnce()))) {
+      yield* this.discarder.discard(0, this.size, true);
+    }
+  }
+
+  private *emptyAtOnce(): Steps<boolean> {
+    yield* this.order.settle();
+    return yield* this.order.alone(() => this.emptyAlone());
+  }
+
+  private *emptyAlone(): Steps<boolean> {
+    const { storage, current: metadata, header, tables, refcounts } = this;
+    const l1Table = { hostOffset: tables.l1TableOffset, length: tables.l1Size * 8 };
+    let unchanged = false;
+    try {
+      unchanged = !(yield* emptyAtOnce({ storage, metadata, header, l1Table, refcountTable: refcounts.tablePlace }));
+    } finally {
+      // Where it failed the disk has the old state or the new one, and this knows not which.
+      if (!unchanged) {
+        this.reload();
+      }
+    }
+    return !unchanged;
   }
 
   /**
@@ -375,6 +398,7 @@ export class Qcow2Node implements BlockNode {
     this.tables.reload(metadata);
     this.map = new Qcow2ClusterMap(metadata, this.tables, metadata.size);
     this.data.generation++;
+    this.compressor.reset();
     registerStructures(this.regions, metadata);
     this.preparation.done = false;
   }
