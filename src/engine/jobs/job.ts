@@ -68,6 +68,8 @@ export interface JobOptions {
   /** Default true: the job is forgotten as soon as it has concluded. */
   readonly autoDismiss?: boolean | undefined;
   readonly pacer?: JobPacer | undefined;
+  /** Lets a guest that uses the disk at the moment go first. */
+  readonly activity?: { giveWay(): Promise<void> } | undefined;
   readonly clock?: JobClock | undefined;
 }
 
@@ -81,12 +83,15 @@ export class Job {
   private readonly options: JobOptions;
   private readonly clock: JobClock;
   private readonly limit: SpeedLimit;
+  /** Of what is copied, and of what is done, which is more where something was there already. */
   private readonly rate = new Rate();
+  private readonly progressRate = new Rate();
   private readonly abort = new AbortController();
   private readonly listeners = new Set<(job: JobView) => void>();
   private readonly waiters = new Set<() => void>();
   private state: JobStatus = 'created';
   private done = 0;
+  private copied = 0;
   private total = 0;
   private hold: JobHold | null = null;
   private error: unknown = null;
@@ -120,7 +125,7 @@ export class Job {
       status: this.state,
       currentProgress: this.done,
       totalProgress: Math.max(this.total, this.done),
-      rate: this.state === 'running' || this.state === 'ready' ? this.rate.at(this.clock.now(), this.done) : 0,
+      rate: this.state === 'running' || this.state === 'ready' ? this.rate.at(this.clock.now(), this.copied) : 0,
       speed: this.limit.speed,
       hold: this.hold,
       error: this.error,
@@ -128,6 +133,12 @@ export class Job {
       autoFinalize: this.options.autoFinalize ?? true,
       autoDismiss: this.options.autoDismiss ?? true,
     };
+  }
+
+  /** Milliseconds until all is done, at the present pace; null where that cannot be told. */
+  get remainingMs(): number | null {
+    const pace = this.state === 'running' || this.state === 'ready' ? this.progressRate.at(this.clock.now(), this.done) : 0;
+    return pace > 0 ? (Math.max(0, this.total - this.done) / pace) * 1000 : null;
   }
 
   /** Calls back after every change of state or hold; progress is asked for. The returned function ends that. */
@@ -250,7 +261,10 @@ export class Job {
         this.done += bytes;
         this.limit.use(copied);
         this.turnDue ||= copied > 0;
-        this.rate.note(this.clock.now(), this.done);
+        this.copied += copied;
+        const now = this.clock.now();
+        this.rate.note(now, this.copied);
+        this.progressRate.note(now, this.done);
       },
       setTotal: (bytes) => {
         this.total = bytes;
@@ -272,6 +286,7 @@ export class Job {
     // Passing over what is there already takes no time worth telling.
     if (this.turnDue || this.clock.now() - this.lastTurn >= TURN_MS) {
       await this.clock.turn?.();
+      await this.options.activity?.giveWay();
       this.turnDue = false;
       this.lastTurn = this.clock.now();
     }
@@ -294,6 +309,7 @@ export class Job {
   private async stayPaused(): Promise<void> {
     const before = this.state;
     this.rate.clear();
+    this.progressRate.clear();
     this.become(before === 'ready' ? 'standby' : 'paused');
     await this.until(() => !this.pauseWanted);
     this.become(before);

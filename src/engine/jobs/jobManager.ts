@@ -145,7 +145,7 @@ export class JobManager {
     const pacer = pace.kind === 'idle' ? pacerOf(pace) : undefined;
     const { image, work } = prepared;
     const watches = [activity, ...(pacer ? [pacer] : [])].map((observer) => image.watchGuests(observer));
-    const job = new Job({ id, type: request.type, work, speed, onError, autoFinalize, autoDismiss, pacer });
+    const job = new Job({ id, type: request.type, work, speed, onError, autoFinalize, autoDismiss, pacer, activity });
     const entry = { job, request, settings };
     this.entries.set(id, entry);
     job.onDidChange(({ status }) => {
@@ -182,7 +182,5 @@ function pacerOf({ graceMs, systemPressure }: Extract<JobSettings['pace'], { kin
 }
 
 function describe({ job, request, settings }: Entry): JobDescription {
-  const { info } = job;
-  const left = info.totalProgress - info.currentProgress;
-  return { ...info, request, settings, remainingMs: info.rate > 0 ? (left / info.rate) * 1000 : null };
+  return { ...job.info, request, settings, remainingMs: job.remainingMs };
 }

@@ -63,6 +63,7 @@ export class MirrorWork implements JobWork {
   async run(context: JobContext): Promise<void> {
     const { source, target } = this.options;
     await this.options.prepare?.();
+    this.options.activity?.hurry();
     this.stopListening = source.onDidChange((change) => this.follow(change));
     // Changes that began before nobody tells of.
     await source.requests.drain();

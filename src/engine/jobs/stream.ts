@@ -74,6 +74,10 @@ export class StreamWork implements JobWork {
     const flush = new SteadyFlush(node);
     context.setTotal(end - start);
     for (let at = start; at < end;) {
+      if (activity?.isActive === true) {
+        // The guest waits for a piece's copy, but not for the disk as well.
+        node.willRead(at, Math.min(activity.chunkBytes, end - at));
+      }
       await context.checkpoint();
       const chunk = activity?.chunkBytes ?? CHUNK;
       let length = Math.min(chunk, end - at);
