@@ -1,7 +1,7 @@
 import { NotificationType, RequestType } from 'vscode-jsonrpc';
 
 import type { WireError } from './engine';
-import type { BackingReference, FormatOptions, ImageReference, WritableFormat } from './manage';
+import type { FormatOptions, ImageReference, WritableFormat } from './manage';
 
 /*
  * Background jobs of the engine worker, in QEMU's words (qapi/job.json, qapi/block-core.json). Paths are absolute, offsets and lengths are
@@ -15,7 +15,7 @@ export type JobStatus = 'created' | 'running' | 'paused' | 'ready' | 'standby' |
 /** What a job may be told (QEMU's JobVerb). */
 export type JobVerb = 'cancel' | 'pause' | 'resume' | 'set-speed' | 'complete' | 'finalize' | 'dismiss';
 
-export type JobType = 'stream' | 'commit' | 'mirror' | 'rebase' | 'allocate' | 'convert';
+export type JobType = 'stream' | 'commit' | 'mirror' | 'allocate';
 
 /** What happens on an I/O error (QEMU's BlockdevOnError). */
 export type OnError = 'report' | 'ignore' | 'stop' | 'enospc';
@@ -73,8 +73,6 @@ export type JobRequest =
       readonly options: FormatOptions;
       readonly sync: MirrorSync;
     }
-  /** Builds `image` on another backing file; what the guest reads stays the same. Null as backing file makes it stand alone. */
-  | { readonly type: 'rebase'; readonly image: ImageReference; readonly backing: BackingReference | null }
   /** Gives a range space of its own: as allocated zeroes, or also written out with zeroes. */
   | { readonly type: 'allocate'; readonly image: ImageReference; readonly range: GuestRange | null; readonly mode: 'metadata' | 'zero' };
 
@@ -110,7 +108,7 @@ export interface JobState {
   readonly currentProgress: number;
   /** Bytes in all as known now; may grow while a guest writes, never below `currentProgress`. */
   readonly totalProgress: number;
-  /** Bytes per second over the last seconds; 0 when it does not run. */
+  /** Bytes copied per second over the last seconds, without those that were there already; 0 when it does not run. */
   readonly rate: number;
   /** Limit in bytes per second; 0 is none. */
   readonly speed: number;
@@ -127,7 +125,7 @@ export interface JobInfo extends JobState {
   /** What it was asked to do; the same request again goes on with what a job that failed or was cancelled has left. */
   readonly request: JobRequest;
   readonly settings: JobSettings;
-  /** Milliseconds until all is copied, at the present rate; null where that cannot be told. */
+  /** Milliseconds until all is done, at the present pace, also past what is there already; null where that cannot be told. */
   readonly remainingMs: number | null;
 }
 

@@ -1,5 +1,4 @@
 import type { JobPreview, JobRequest } from '../../protocol/jobs';
-import { unsupportedRequest } from '../errors';
 import { previewAllocate, previewCommit, previewMirror, previewStream } from './preview';
 import type { JobParts, PreparedJob } from './preparedJob';
 import { prepareAllocate } from './allocateJob';
@@ -18,8 +17,6 @@ export function prepareJob(request: JobRequest, parts: JobParts): Promise<Prepar
       return prepareMirror(request, parts);
     case 'allocate':
       return prepareAllocate(request, parts);
-    default:
-      return Promise.reject(unsupportedRequest(`Jobs of the type '${request.type}' are not available in this version.`));
   }
 }
 
@@ -34,7 +31,5 @@ export function previewJob(request: JobRequest, parts: JobParts): Promise<JobPre
       return previewMirror(request, parts);
     case 'allocate':
       return previewAllocate(request, parts);
-    default:
-      return Promise.reject(unsupportedRequest(`Jobs of the type '${request.type}' are not available in this version.`));
   }
 }

@@ -49,8 +49,6 @@ export function activityOf(request: JobRequest): string {
       return `Committing ${nameOf(request.top ?? request.image.path)}`;
     case 'mirror':
       return `Mirroring ${name} to ${nameOf(request.target)}`;
-    case 'rebase':
-      return `Rebasing ${name}`;
     case 'allocate':
       return `Allocating space for ${name}`;
   }
@@ -71,10 +69,6 @@ export function resultOf(request: JobRequest): string {
       return `${nameOf(request.top ?? request.image.path)} is committed${request.base === null ? '' : ` into ${nameOf(request.base)}`}.`;
     case 'mirror':
       return `${nameOf(request.target)} holds what ${name} held, and is in use in its place.`;
-    case 'rebase':
-      return request.backing === null
-        ? `${name} has no backing file any more.`
-        : `${name} now builds on ${plainText(request.backing.name)}.`;
     case 'allocate':
       return `No write to ${request.range === null ? name : `that part of ${name}`} can fail for want of space any more.`;
   }
@@ -98,8 +92,6 @@ function verbOf(request: JobRequest): string {
       return 'Commit';
     case 'mirror':
       return 'Mirror';
-    case 'rebase':
-      return 'Rebase';
     case 'allocate':
       return 'Allocate';
   }
@@ -230,8 +222,6 @@ function placesOf(request: JobRequest): readonly (readonly [string, string])[] {
       ];
     case 'mirror':
       return [['To', request.target]];
-    case 'rebase':
-      return [['Backing file', request.backing?.name ?? 'none']];
     case 'allocate':
       return [];
   }
