@@ -19,11 +19,12 @@ import { Jobs } from './shell/jobs/jobs';
 import { JobsView } from './shell/jobs/jobsView';
 import { Passphrases } from './shell/passphrases';
 import { Problems } from './shell/problems/problems';
+import { plainText } from './shell/text/plain';
 import { DecisionStore } from './shell/trust/decisionStore';
 import { Gate } from './shell/trust/gate';
 import { WorkspaceFolders } from './shell/trust/workspaceFolders';
 import { EngineClient } from './worker/client';
-import { tellError } from './shell/messages';
+import { tellError, tellWarning } from './shell/messages';
 
 /** What the extension gives to others, its own tests among them. */
 export interface ChainscopeApi {
@@ -33,7 +34,7 @@ export interface ChainscopeApi {
   /** The view *Jobs*. */
   readonly jobs: Pick<JobsView, 'entries' | 'getChildren' | 'getTreeItem' | 'onDidChangeTreeData'>;
   /** The view *NBD Exports*. */
-  readonly exports: Pick<ExportsView, 'exports'>;
+  readonly exports: Pick<ExportsView, 'exports' | 'getChildren' | 'getTreeItem' | 'onDidChangeTreeData'>;
 }
 
 /** The engine of this window, from activation on. */
@@ -91,8 +92,15 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     }),
   );
 
+  keep(
+    engine.onDidFailCache(({ filename, reason }) => {
+      log.warn(`The cache image ${filename} does not grow any more: ${reason}`);
+      void tellWarning(`The cache image ${plainText(filename, 200)} does not grow any more: ${plainText(reason, 400)}`);
+    }),
+  );
+
   const exportCommands = () => import('./shell/exports/exportCommands');
-  const manageParts = { engine, model, view, added, folders, targets, passphrases, log };
+  const manageParts = { engine, model, view, added, folders, gate, targets, passphrases, log };
   const jobParts = { ...manageParts, jobs, jobsView };
   const commands: Readonly<Record<string, (argument: unknown) => unknown>> = {
     addBitmap: manage('addBitmap'),
@@ -129,6 +137,7 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     measureImage: manage('measureImage'),
     mergeBitmap: manage('mergeBitmap'),
     mirrorImage: job('mirrorImage'),
+    newCacheImage: manage('newCacheImage'),
     newImage: manage('newImage'),
     newOverlay: manage('newOverlay'),
     openImage: (argument) => images.open(argument),

@@ -85,6 +85,8 @@ export interface ImageSummary {
   /** Null when the overlay does not record it. */
   readonly backingFormat: string | null;
   readonly dataFileName: string | null;
+  /** Bytes up to which the file of a cache image may grow; null for every other image. */
+  readonly cacheQuota: number | null;
   readonly snapshots: readonly SnapshotSummary[];
   readonly bitmaps: readonly BitmapSummary[];
   /** What is wrong, one sentence each; the first error means no driver opens it. */

@@ -44,6 +44,29 @@ export interface UnreachableImage {
   readonly state: 'retrying' | 'offline';
 }
 
+/**
+ * What a cache image does: `warming` takes in what is read; `full` has reached its quota; `reading` was left to another process, or cannot
+ * be written; `failed` could not write what it took in. Whatever it is, reads go through it.
+ */
+export type CacheState = 'warming' | 'full' | 'reading' | 'failed';
+
+/** A cache image in use, for a person to see. All sizes in bytes. */
+export interface CacheStatus {
+  readonly filename: string;
+  readonly state: CacheState;
+  readonly quota: number;
+  /** Length of its file. */
+  readonly used: number;
+  /** Read from the cache, and so not from its base; since it was opened. */
+  readonly hits: number;
+  /** Read from the base. */
+  readonly misses: number;
+  /** Copied from the base into the cache: whole clusters. */
+  readonly copied: number;
+  /** Why it does not take in more, where that is not the quota. */
+  readonly problem: string | null;
+}
+
 export interface ExportInfo {
   readonly id: number;
   readonly path: string;
@@ -59,11 +82,20 @@ export interface ExportInfo {
   readonly size: number;
   /** Images of the chain that cannot be reached; empty when all is well. */
   readonly unreachable: readonly UnreachableImage[];
+  /** The cache images of the chain, from the top down. */
+  readonly caches: readonly CacheStatus[];
   /** Connected now. */
   readonly clients: number;
   /** Since the start. */
   readonly bytesRead: number;
   readonly bytesWritten: number;
+}
+
+/** Why a cache image takes in nothing more. What reads it goes on. */
+export interface CacheFailure {
+  /** As QEMU has it in messages. */
+  readonly filename: string;
+  readonly reason: string;
 }
 
 /** @returns the export once it listens */
@@ -73,3 +105,5 @@ export const stopExport = new RequestType<{ readonly id: number }, null, WireErr
 export const stopAllExports = new RequestType<null, null, WireError>('exports/stopAll');
 /** Something of the exports is other than it was last told. */
 export const exportsChanged = new NotificationType<{ readonly exports: readonly ExportInfo[] }>('exports/changed');
+/** A cache image takes in nothing more, for another reason than its quota. Sent once for each that is warmed. */
+export const cacheFailed = new NotificationType<CacheFailure>('exports/cacheFailed');

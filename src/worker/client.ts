@@ -1,7 +1,7 @@
 import type { Chain, ImageFormat } from '../protocol/chain';
 import type { GateAnswer, GateQuestion, OpenParams } from '../protocol/engine';
 import { plainError, type CallOptions } from '../protocol/imageClient';
-import type { ExportInfo, ExportParams } from '../protocol/exports';
+import type { CacheFailure, ExportInfo, ExportParams } from '../protocol/exports';
 import type { JobInfo, JobPreview, JobRequest, JobVerb, StartJobParams } from '../protocol/jobs';
 import type { ManageMethod, ManageRequests } from '../protocol/manage';
 import type { ImageSession } from './client/imageSession';
@@ -23,6 +23,7 @@ export interface ManageOptions extends CallOptions {
 
 type DeathListener = (death: { readonly reason: string }) => void;
 type ExportsListener = (exports: readonly ExportInfo[]) => void;
+type CacheFailureListener = (failure: CacheFailure) => void;
 type JobsListener = (jobs: readonly JobInfo[]) => void;
 
 /**
@@ -35,6 +36,7 @@ export class EngineClient {
   private readonly options: EngineClientOptions;
   private readonly deathListeners = new Set<DeathListener>();
   private readonly exportsListeners = new Set<ExportsListener>();
+  private readonly cacheFailureListeners = new Set<CacheFailureListener>();
   private readonly jobsListeners = new Set<JobsListener>();
   private readonly goneListeners = new Set<DeathListener>();
   private starting: Promise<StartedEngine> | null = null;
@@ -60,6 +62,12 @@ export class EngineClient {
   onDidChangeExports(listener: ExportsListener): { dispose(): void } {
     this.exportsListeners.add(listener);
     return { dispose: () => void this.exportsListeners.delete(listener) };
+  }
+
+  /** A cache image takes in nothing more, for another reason than its quota; told once. */
+  onDidFailCache(listener: CacheFailureListener): { dispose(): void } {
+    this.cacheFailureListeners.add(listener);
+    return { dispose: () => void this.cacheFailureListeners.delete(listener) };
   }
 
   /** The jobs of the worker, whenever one of them is other than before. */
@@ -172,6 +180,11 @@ export class EngineClient {
     this.started.onDidChangeExports((exports) => {
       for (const listener of [...this.exportsListeners]) {
         listener(exports);
+      }
+    });
+    this.started.onDidFailCache((failure) => {
+      for (const listener of [...this.cacheFailureListeners]) {
+        listener(failure);
       }
     });
     this.started.onDidChangeJobs((jobs) => {

@@ -20,7 +20,7 @@ import {
   type ImageMethod,
   type ImageRequests,
 } from '../protocol/engine';
-import { exportsChanged, startExport, stopAllExports, stopExport } from '../protocol/exports';
+import { cacheFailed, exportsChanged, startExport, stopAllExports, stopExport } from '../protocol/exports';
 import { manageCall } from '../protocol/manage';
 import { givePassphrase } from '../protocol/passphrases';
 import { remoteGate } from './gate';
@@ -51,7 +51,7 @@ export class EngineService {
   constructor(connection: MessageConnection) {
     this.connection = connection;
     this.gate = remoteGate(connection);
-    const graph = new SharedGraph(this.gate);
+    const graph = new SharedGraph(this.gate, (failure) => this.tell(connection.sendNotification(cacheFailed, failure)));
     const { gate, uses, passphrases } = this;
     this.exports = new ImageExports(gate, uses, passphrases, graph, (exports) =>
       this.tell(connection.sendNotification(exportsChanged, { exports })),

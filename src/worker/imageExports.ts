@@ -161,6 +161,7 @@ export class ImageExports {
       uri: uriOf(address, name, tls !== null),
       size: image.node.size,
       unreachable: this.graph.unreachable(image.chain().map(({ filename }) => filename)),
+      caches: image.chain().flatMap(({ cache }) => cache ?? []),
       clients: server.clients.length,
       ...server.traffic,
     };

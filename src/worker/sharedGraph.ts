@@ -2,19 +2,21 @@ import { BlockGraph } from '../engine/block/graph/blockGraph';
 import { watchingConnections } from '../engine/block/follow';
 import type { OpeningGate } from '../engine/gate/gate';
 import type { Connection } from '../engine/io/remote/rangeFetcher';
-import type { UnreachableImage } from '../protocol/exports';
+import type { CacheFailure, UnreachableImage } from '../protocol/exports';
 
 /** The images that the worker's exports and jobs use: in one graph, so that a job may work on what a guest uses. */
 export class SharedGraph {
   private readonly gate: OpeningGate;
+  private readonly onCacheFailure: (failure: CacheFailure) => void;
   private graph: BlockGraph | null = null;
   private users = 0;
   /** Of the servers that the images lie on, by the images' names, when it is other than `online`. */
   private readonly connections = new Map<string, Exclude<Connection, 'online'>>();
   private readonly listeners: (() => void)[] = [];
 
-  constructor(gate: OpeningGate) {
+  constructor(gate: OpeningGate, onCacheFailure: (failure: CacheFailure) => void) {
     this.gate = gate;
+    this.onCacheFailure = onCacheFailure;
   }
 
   /** @param cacheBytes bytes for tables of each image; those of the first user hold until there is none any more */
@@ -22,6 +24,8 @@ export class SharedGraph {
     this.graph ??= new BlockGraph({
       gate: this.gate,
       cacheBytes,
+      onCacheProblem: (filename, problem) =>
+        this.onCacheFailure({ filename, reason: problem instanceof Error ? problem.message : String(problem) }),
       open: watchingConnections((filename, state) => this.connected(filename, state)),
     });
     this.users++;

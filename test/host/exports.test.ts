@@ -7,11 +7,16 @@ import { promisify } from 'node:util';
 import * as vscode from 'vscode';
 
 import type { ChainscopeApi } from '../../src/extension';
+import type { ExportInfo } from '../../src/protocol/exports';
 import { api, workspaceFolder } from './extension';
-import { Person, picks, types } from './person';
+import { choosesFile, Person, picks, types } from './person';
 import { ImageFolder } from './qemu';
+import { ShownTree, type ShownRow } from './tree';
 
 const run = promisify(execFile);
+
+/** How long something may take to be told, in milliseconds. */
+const PATIENCE = 20_000;
 
 describe('NBD exports', () => {
   let images: ImageFolder;
@@ -35,6 +40,13 @@ describe('NBD exports', () => {
     await vscode.commands.executeCommand('chainscope.refresh');
   });
 
+  afterEach(async () => {
+    // A test that failed leaves none to the next.
+    if (extensionApi.exports.exports.length > 0) {
+      await vscode.commands.executeCommand('chainscope.stopExport');
+    }
+  });
+
   it('serve a chain to clients, tell of them, and end', async () => {
     const socket = join(sockets, 'top.sock');
     const person = await Person.runs('startExport', uri('top.qcow2'), picks(/^Read and write$/), picks(/^Unix socket$/), types(socket));
@@ -47,10 +59,7 @@ describe('NBD exports', () => {
     assert.deepEqual(offered.contexts.toSorted(), ['base:allocation', 'qemu:allocation-depth', 'qemu:dirty-bitmap:backup']);
 
     await run('qemu-io', ['-f', 'raw', '-c', 'read -P 1 0 1M', '-c', 'write -P 9 2M 64k', '-c', 'flush', target]);
-    const [served] = extensionApi.exports.exports;
-    assert.ok(served);
-    assert.ok(served.bytesRead >= 1024 ** 2, `${served.bytesRead} bytes read`);
-    assert.ok(served.bytesWritten >= 64 * 1024, `${served.bytesWritten} bytes written`);
+    await exported(({ bytesRead, bytesWritten }) => bytesRead >= 1024 ** 2 && bytesWritten >= 64 * 1024);
     // Nobody else writes it meanwhile, neither another process nor a command of ours.
     await assert.rejects(run('qemu-io', ['-c', 'write 0 64k', images.of('top.qcow2')]), /lock/);
 
@@ -59,6 +68,39 @@ describe('NBD exports', () => {
     assert.ok(!existsSync(socket));
     images.qemuIo('top.qcow2', 'read -P 9 2M 64k');
     execFileSync('qemu-img', ['check', 'top.qcow2'], { cwd: images.path, stdio: 'pipe' });
+  });
+
+  it('warm a cache image, and tell what that spares its base', async () => {
+    const quota = 4 * 1024 ** 2;
+    const made = await Person.runs(
+      'newCacheImage',
+      uri('base.qcow2'),
+      types('4M'),
+      picks(/^4 KiB$/),
+      choosesFile(images.of('cache.qcow2')),
+    );
+    await made.hears(/cache\.qcow2 is created\. .* keep up to 4 MiB/);
+    const tree = new ShownTree(extensionApi);
+    await tree.until((rows) => rows.some(isCacheRow), 'the row of the cache image');
+    images.qemuImg('create', '-q', '-f', 'qcow2', '-b', 'cache.qcow2', '-F', 'qcow2', 'guest.qcow2');
+    const socket = join(sockets, 'guest.sock');
+    await Person.runs('startExport', uri('guest.qcow2'), picks(/^Read$/), picks(/^Unix socket$/), types(socket));
+    await run('qemu-io', ['-r', '-f', 'raw', '-c', 'read -P 1 0 512k', '-c', 'read -P 1 0 512k', `nbd+unix:///?socket=${socket}`]);
+    const { caches } = await exported(({ clients, bytesRead }) => clients === 0 && bytesRead >= 1024 ** 2);
+    const [cache] = caches;
+    assert.ok(cache);
+    const { state, hits, misses, copied, used } = cache;
+    assert.deepEqual(
+      { state, quota: cache.quota, hits, misses, copied },
+      { state: 'warming', quota, hits: 524_288, misses: 524_288, copied: 524_288 },
+    );
+    assert.ok(used >= 524_288 && used <= quota, `${used} bytes used`);
+    const [item] = extensionApi.exports.getChildren();
+    assert.ok(item);
+    assert.match(String(extensionApi.exports.getTreeItem(item).description), /cache \d+ % full, 50 % hits, 512 KiB saved/);
+    await Person.runs('stopExport', undefined);
+    images.qemuImg('check', 'cache.qcow2');
+    execFileSync('qemu-img', ['compare', 'guest.qcow2', 'base.qcow2'], { cwd: images.path, stdio: 'pipe' });
   });
 
   it('are read-only unless something else is said, on a port of this machine', async () => {
@@ -98,7 +140,31 @@ describe('NBD exports', () => {
     }
   });
 
+  /** Waits until the one export is told to be so. */
+  async function exported(isSo: (info: ExportInfo) => boolean): Promise<ExportInfo> {
+    const deadline = AbortSignal.timeout(PATIENCE);
+    for (;;) {
+      const [info] = extensionApi.exports.exports;
+      assert.ok(info, 'It is exported');
+      if (isSo(info)) {
+        return info;
+      }
+      assert.ok(!deadline.aborted, `Not told in ${PATIENCE} ms, only: ${JSON.stringify(info)}`);
+      await new Promise<void>((resolve) => {
+        const listener = extensionApi.exports.onDidChangeTreeData(() => {
+          listener.dispose();
+          resolve();
+        });
+        deadline.addEventListener('abort', () => resolve(), { once: true });
+      });
+    }
+  }
+
   function uri(name: string): vscode.Uri {
     return vscode.Uri.file(images.of(name));
   }
 });
+
+function isCacheRow({ label, description }: ShownRow): boolean {
+  return label === 'cache.qcow2' && / · cache [\d.]+ KiB of 4 MiB/.test(description);
+}

@@ -1,5 +1,6 @@
 import type { BitmapSummary, ImageSummary, SnapshotSummary, UsageState } from '../../protocol/chain';
 import { readBitmapDirectory } from '../formats/qcow2/bitmaps';
+import { cacheQuotaOf } from '../formats/qcow2/cacheQuota';
 import type { Qcow2Metadata } from '../formats/qcow2/metadata';
 import { readSnapshotTable } from '../formats/qcow2/snapshots';
 import type { Problem } from '../formats/problem';
@@ -46,6 +47,7 @@ const PLAIN = {
   backingName: null,
   backingFormat: null,
   dataFileName: null,
+  cacheQuota: null,
   snapshots: [],
   bitmaps: [],
   problems: [],
@@ -63,6 +65,7 @@ function qcow2Summary(metadata: Qcow2Metadata): Partial<ImageSummary> {
     encrypted: cryptMethod !== 0,
     backingName: backingFile?.name ?? null,
     dataFileName: hasDataFile ? dataFileName : null,
+    cacheQuota: cacheQuotaOf(metadata),
     snapshots: (table?.snapshots ?? []).map(({ index, id, name, dateSec, dateNsec, vmStateSize, diskSize }): SnapshotSummary => ({
       index,
       id,

@@ -1,30 +1,8 @@
+import type { CacheStatus } from '../../protocol/exports';
 import { EngineError } from '../errors';
 import type { Qcow2Node } from '../formats/qcow2/write/qcow2Node';
 import type { TrackedNode } from '../block/trackedNode';
 import type { CacheStorage } from './cacheStorage';
-
-/**
- * What a cache image does: `warming` takes in what is read; `full` has reached its quota; `reading` was left to another process, or cannot
- * be written; `failed` could not write what it took in. Whatever it is, reads go through it.
- */
-export type CacheState = 'warming' | 'full' | 'reading' | 'failed';
-
-/** A cache image in use, for a person to see. All sizes in bytes. */
-export interface CacheStatus {
-  readonly filename: string;
-  readonly state: CacheState;
-  readonly quota: number;
-  /** Length of its file. */
-  readonly used: number;
-  /** Read from the cache, and so not from its base; since it was opened. */
-  readonly hits: number;
-  /** Read from the base. */
-  readonly misses: number;
-  /** Copied from the base into the cache: whole clusters. */
-  readonly copied: number;
-  /** Why it does not take in more, where that is not the quota. */
-  readonly problem: string | null;
-}
 
 export interface WarmingParts {
   readonly tracked: TrackedNode;

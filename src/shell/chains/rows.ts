@@ -70,6 +70,7 @@ function describeImage({ overlays }: ImageNode, image: ImageSummary): string[] {
     image.format,
     formatBytes(image.virtualSize),
     `${formatBytes(image.allocatedBytes)} allocated`,
+    ...(image.cacheQuota === null ? [] : [`cache ${formatBytes(image.fileSize)} of ${formatBytes(image.cacheQuota)}`]),
     ...(overlays.length > 0 ? [counted(overlays.length, 'overlay')] : []),
     ...(image.encrypted ? ['encrypted'] : []),
     ...(image.readOnly ? ['read-only'] : []),

@@ -4,7 +4,7 @@ import type { ChainLink, ImageSummary, RefusalReason } from '../../protocol/chai
 import { formatBytes, formatBytesExactly } from '../text/bytes';
 import { escapeMarkdown } from '../text/markdown';
 import type { ForestNode, ImageNode } from './forest';
-import { counted, describeRefusal, describeUsage, formatDate } from './wording';
+import { counted, describeFill, describeRefusal, describeUsage, formatDate } from './wording';
 
 /** More problems than this are counted only; the editor lists them all. */
 const MAX_PROBLEMS = 5;
@@ -104,6 +104,12 @@ function facts(image: ImageSummary): (readonly [string, string])[] {
     ...(image.clusterSize === null ? [] : [['Cluster size', formatBytes(image.clusterSize)] as const]),
     ...(image.backingName === null ? [] : [['Backing file', image.backingName] as const]),
     ...(image.backingName === null ? [] : [['Backing format', image.backingFormat ?? 'not recorded'] as const]),
+    ...(image.cacheQuota === null
+      ? []
+      : [
+          ['Cache quota', formatBytesExactly(image.cacheQuota)] as const,
+          ['Cache used', describeFill(image.fileSize, image.cacheQuota)] as const,
+        ]),
     ...(image.dataFileName === null ? [] : [['Data file', image.dataFileName] as const]),
     ...(image.snapshots.length === 0 ? [] : [['Snapshots', String(image.snapshots.length)] as const]),
     ...(image.bitmaps.length === 0 ? [] : [['Bitmaps', String(image.bitmaps.length)] as const]),

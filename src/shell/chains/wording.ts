@@ -1,4 +1,5 @@
 import type { RefusalReason, UsageState } from '../../protocol/chain';
+import { formatBytes } from '../text/bytes';
 import { plainText } from '../text/plain';
 
 /** `in use by qemu-system-x86 (1234)`. */
@@ -38,4 +39,9 @@ export function formatDate(dateMs: number): string {
 /** `1 overlay`, `3 overlays`. */
 export function counted(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+/** How full a cache image is. @param used and `quota` bytes */
+export function describeFill(used: number, quota: number): string {
+  return `${formatBytes(used)} of ${formatBytes(quota)} (${Math.floor((used / quota) * 100)} %)`;
 }

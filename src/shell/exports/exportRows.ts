@@ -1,7 +1,7 @@
 import * as path from 'node:path';
 
-import type { ExportAddress, ExportInfo, UnreachableImage } from '../../protocol/exports';
-import { counted } from '../chains/wording';
+import type { CacheStatus, ExportAddress, ExportInfo, UnreachableImage } from '../../protocol/exports';
+import { counted, describeFill } from '../chains/wording';
 import { formatBytes, formatBytesExactly } from '../text/bytes';
 import { escapeMarkdown } from '../text/markdown';
 import { plainText } from '../text/plain';
@@ -32,6 +32,7 @@ export function exportRow(info: ExportInfo): ExportRow {
       ...(info.tls ? ['TLS'] : []),
       `${formatBytes(bytesRead)} read`,
       ...(writable ? [`${formatBytes(bytesWritten)} written`] : []),
+      ...info.caches.map(describeCache),
       describeAddress(info.address),
     ].join(' · '),
     tooltip: tooltipOf(info),
@@ -41,6 +42,37 @@ export function exportRow(info: ExportInfo): ExportRow {
 
 function describeConnection(state: UnreachableImage['state']): string {
   return state === 'retrying' ? 'reconnecting to its backing file' : 'backing file offline';
+}
+
+/** Of a cache image: what it has spared its base, and how full it is. */
+function describeCache({ state, quota, used, hits, misses }: CacheStatus): string {
+  const read = hits + misses;
+  const words = {
+    warming: `cache ${percent(used, quota)} full`,
+    full: 'cache full',
+    reading: 'cache not warmed',
+    failed: 'cache failed',
+  } as const;
+  return [words[state], ...(read === 0 ? [] : [`${percent(hits, read)} hits`, `${formatBytes(hits)} saved`])].join(', ');
+}
+
+function cacheFacts({ filename, state, quota, used, hits, misses, copied, problem }: CacheStatus): readonly (readonly [string, string])[] {
+  return [
+    ['Cache image', filename],
+    [
+      'Cache',
+      { warming: 'takes in what is read', full: 'has reached its quota', reading: 'is read only', failed: 'takes in nothing more' }[state],
+    ],
+    ...(problem === null ? [] : [['Cache problem', problem] as const]),
+    ['Cache used', describeFill(used, quota)],
+    ['Cache hits', `${formatBytesExactly(hits)}, saved from its base`],
+    ['Cache misses', `${formatBytesExactly(misses)}, read from its base`],
+    ['Copied into it', formatBytesExactly(copied)],
+  ];
+}
+
+function percent(part: number, whole: number): string {
+  return `${Math.floor((part / whole) * 100)} %`;
 }
 
 export function describeAddress(address: ExportAddress): string {
@@ -59,6 +91,7 @@ function tooltipOf({
   writable,
   tls,
   unreachable,
+  caches,
 }: ExportInfo): string {
   const rows: readonly (readonly [string, string])[] = [
     ['Image', file],
@@ -68,6 +101,7 @@ function tooltipOf({
     ['Size', formatBytesExactly(size)],
     ['Access', writable ? 'writable' : 'read-only'],
     ...unreachable.map((image) => [image.state === 'retrying' ? 'Reconnecting to' : 'Offline', image.name] as const),
+    ...caches.flatMap(cacheFacts),
     ['Encryption', tls ? 'TLS' : 'none'],
     ['Clients', String(clients)],
     ['Read', formatBytesExactly(bytesRead)],

@@ -9,7 +9,7 @@ import {
 } from 'vscode-jsonrpc/node';
 
 import { askGate, imageChanged, progressType, type GateAnswer, type GateQuestion, type WireError } from '../../protocol/engine';
-import { exportsChanged, type ExportInfo } from '../../protocol/exports';
+import { cacheFailed, exportsChanged, type CacheFailure, type ExportInfo } from '../../protocol/exports';
 import { jobsChanged, type JobInfo } from '../../protocol/jobs';
 import { CallError, ENGINE_DIED, INTERNAL, plainError, type CallOptions } from '../../protocol/imageClient';
 import { PortReader, PortWriter } from '../../protocol/portTransport';
@@ -24,6 +24,7 @@ export interface RunningWorkerOptions {
   readonly onImageChanged: (change: { readonly session: number } & ImageChange) => void;
   readonly onJobsChanged: (jobs: readonly JobInfo[]) => void;
   readonly onExportsChanged: (exports: readonly ExportInfo[]) => void;
+  readonly onCacheFailed: (failure: CacheFailure) => void;
   /** Lines that the worker printed: warnings of Node, a last word before it ended. */
   readonly onOutput: (text: string) => void;
   /** It ended without being asked to. */
@@ -64,6 +65,7 @@ export class RunningWorker {
     });
     this.connection.onNotification(imageChanged, (change) => options.onImageChanged(change));
     this.connection.onNotification(exportsChanged, ({ exports }) => options.onExportsChanged(exports));
+    this.connection.onNotification(cacheFailed, (failure) => options.onCacheFailed(failure));
     this.connection.onNotification(jobsChanged, ({ jobs }) => options.onJobsChanged(jobs));
     this.connection.onError(([error]) => options.onOutput(`The engine's port: ${error.message}`));
     this.connection.listen();

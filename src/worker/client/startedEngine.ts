@@ -2,7 +2,7 @@ import { Emitter, type Event } from 'vscode-jsonrpc/node';
 
 import type { Chain, ImageFormat } from '../../protocol/chain';
 import { describeChain, probeFiles, writeSample, type OpenParams } from '../../protocol/engine';
-import { startExport, stopAllExports, stopExport, type ExportInfo, type ExportParams } from '../../protocol/exports';
+import { startExport, stopAllExports, stopExport, type CacheFailure, type ExportInfo, type ExportParams } from '../../protocol/exports';
 import type { CallOptions } from '../../protocol/imageClient';
 import {
   previewJob,
@@ -35,6 +35,8 @@ export class StartedEngine {
   readonly onDidDie: Event<{ readonly reason: string }> = this.died.event;
   private readonly exportsChanged = new Emitter<readonly ExportInfo[]>();
   readonly onDidChangeExports: Event<readonly ExportInfo[]> = this.exportsChanged.event;
+  private readonly cacheFailed = new Emitter<CacheFailure>();
+  readonly onDidFailCache: Event<CacheFailure> = this.cacheFailed.event;
   private readonly jobsChanged = new Emitter<readonly JobInfo[]>();
   readonly onDidChangeJobs: Event<readonly JobInfo[]> = this.jobsChanged.event;
   private readonly lost = new Emitter<{ readonly reason: string }>();
@@ -160,6 +162,7 @@ export class StartedEngine {
     this.died.dispose();
     await this.endExports();
     this.exportsChanged.dispose();
+    this.cacheFailed.dispose();
     this.jobsChanged.dispose();
     this.lost.dispose();
     const { running } = this;
@@ -198,6 +201,9 @@ export class StartedEngine {
         if (this.running === worker) {
           this.exportsChanged.fire(exports);
         }
+      },
+      onCacheFailed: (failure) => {
+        this.cacheFailed.fire(failure);
       },
       onJobsChanged: (jobs) => {
         if (this.running === worker) {

@@ -16,6 +16,7 @@ export function image(over: Partial<ImageSummary> = {}): ImageSummary {
     backingName: null,
     backingFormat: null,
     dataFileName: null,
+    cacheQuota: null,
     snapshots: [],
     bitmaps: [],
     problems: [],

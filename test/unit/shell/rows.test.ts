@@ -31,6 +31,12 @@ describe('the row of an image', () => {
     expect([label, description, icon.id]).toEqual(['disk.qcow2', 'qcow2 · 10 GiB · 196 KiB allocated · 64 KiB clusters', 'layers-active']);
   });
 
+  it('says how full a cache image is', () => {
+    const { description, tooltip } = rootRow({ cacheQuota: 393_232 });
+    expect(description).toBe('qcow2 · 10 GiB · 196 KiB allocated · cache 192 KiB of 384 KiB · 64 KiB clusters');
+    expect(tooltip).toContain('| Cache used | 192 KiB of 384 KiB \\(50 \\%\\) |');
+  });
+
   it.each<[string, Partial<ImageSummary>, string, string]>([
     ['dirty', { dirty: true }, 'dirty', 'warning'],
     ['corrupt', { corrupt: true }, 'corrupt', 'error'],

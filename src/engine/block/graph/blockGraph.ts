@@ -2,7 +2,7 @@ import type { ImageFormat } from '../../../protocol/chain';
 import type { LayerView } from '../../../protocol/place';
 import { EngineError, invalidRequest, readOnlyImage } from '../../errors';
 import type { ClusterCipher } from '../../formats/qcow2/crypto/clusterCipher';
-import type { CacheStatus } from '../../cache/warming';
+import type { CacheStatus } from '../../../protocol/exports';
 import { CompressedClusters } from '../../formats/qcow2/reader';
 import type { Qcow2Hooks } from '../../formats/qcow2/write/nodeOptions';
 import { Qcow2Node } from '../../formats/qcow2/write/qcow2Node';

@@ -1,5 +1,6 @@
 import { CacheStorage } from '../../cache/cacheStorage';
-import { CacheWarming, type CacheStatus, type WarmingParts } from '../../cache/warming';
+import type { CacheStatus } from '../../../protocol/exports';
+import { CacheWarming, type WarmingParts } from '../../cache/warming';
 import { cacheQuotaOf } from '../../formats/qcow2/cacheQuota';
 import { Qcow2Node } from '../../formats/qcow2/write/qcow2Node';
 import { FileStorage } from '../../io/fileStorage';

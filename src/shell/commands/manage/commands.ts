@@ -3,6 +3,7 @@ import { addBitmap, clearBitmap, disableBitmap, enableBitmap, mergeBitmap, remov
 import { commitImage, rebaseImage } from './chainCommands';
 import { compareImages } from './compareImages';
 import { convertImage, measureImage } from './convertImage';
+import { newCacheImage } from './newCacheImage';
 import { newImage, newOverlay } from './newImages';
 import type { ManageParts } from './parts';
 import { resizeImage } from './resizeImage';
@@ -23,6 +24,7 @@ export const MANAGE_COMMANDS = {
   enableBitmap,
   measureImage,
   mergeBitmap,
+  newCacheImage,
   newImage: (parts: ManageParts) => newImage(parts),
   newOverlay,
   rebaseImage,

@@ -3,6 +3,7 @@ import type * as vscode from 'vscode';
 import type { AddedImages } from '../../chains/addedImages';
 import type { ChainModel } from '../../chains/chainModel';
 import type { ChainView } from '../../chains/chainView';
+import type { Gate } from '../../trust/gate';
 import type { WorkspaceFolders } from '../../trust/workspaceFolders';
 import type { EngineClient } from '../../../worker/client';
 import type { Passphrases } from '../../passphrases';
@@ -15,6 +16,7 @@ export interface ManageParts {
   readonly view: ChainView;
   readonly added: AddedImages;
   readonly folders: WorkspaceFolders;
+  readonly gate: Gate;
   readonly targets: Targets;
   readonly passphrases: Passphrases;
   readonly log: vscode.LogOutputChannel;
