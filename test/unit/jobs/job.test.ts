@@ -142,6 +142,29 @@ describe('a job', () => {
     expect(work.copied).toBe(10_000);
   });
 
+  test('tells the rate of what it copies, and the time that all of it takes', async () => {
+    // Every other piece is there already.
+    let at = 0;
+    const work: JobWork = {
+      async run(context) {
+        context.setTotal(10_000);
+        for (; at < 10_000; at += 10) {
+          await context.checkpoint();
+          context.advance(10, at % 20 === 0 ? 10 : 0);
+        }
+      },
+    };
+    const { job, clock } = makeJob(work, { speed: 1000 });
+    void job.start();
+    await clock.pass(2000);
+    expect(Math.round(job.info.rate / 100)).toBe(10);
+    // Twice as much a second is done.
+    const pace = ((10_000 - at) * 1000) / (job.remainingMs ?? 0);
+    expect(pace).toBeGreaterThan(1900);
+    expect(pace).toBeLessThan(2200);
+    job.cancel();
+  });
+
   test('is held back while the guest is busy, and says so', async () => {
     let held: JobHold | null = 'idle';
     let changed: (() => void) | null = null;
