@@ -46,6 +46,8 @@ describe('jobs', () => {
     await window.tab('top.qcow2').and(window.page.locator('.active')).waitFor();
     await window.runCommandThatAsks('Chainscope: Flatten…');
     await wizard.choose('At most…');
+    // The page is there, with what it suggests.
+    await wizard.message(/At most 50 MiB\/s/).waitFor();
     await wizard.type('fast');
     await wizard.message(/That is no speed/).waitFor();
     await wizard.type('2M');
@@ -85,6 +87,8 @@ describe('jobs', () => {
     await window.tab('again.qcow2').and(window.page.locator('.active')).waitFor();
     await window.runCommandThatAsks('Chainscope: Flatten…');
     await wizard.choose('At most…');
+    // The page is there, with what it suggests.
+    await wizard.message(/At most 50 MiB\/s/).waitFor();
     await wizard.type('1M');
     await wizard.message(/At most 1 MiB\/s/).waitFor();
     await wizard.accept();
