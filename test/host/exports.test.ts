@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { execFile, execFileSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, watch } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -101,6 +102,44 @@ describe('NBD exports', () => {
     await Person.runs('stopExport', undefined);
     images.qemuImg('check', 'cache.qcow2');
     execFileSync('qemu-img', ['compare', 'guest.qcow2', 'base.qcow2'], { cwd: images.path, stdio: 'pipe' });
+  });
+
+  it('keep what they read of a base on a server, whose address was typed', async () => {
+    const socket = join(sockets, 'remote.sock');
+    const address = `nbd+unix:///?socket=${socket}`;
+    const watcher = watch(sockets);
+    const server = spawn('qemu-nbd', [
+      '-r',
+      '-t',
+      '-f',
+      'qcow2',
+      '-k',
+      socket,
+      '--pid-file',
+      join(sockets, 'pid'),
+      images.of('base.qcow2'),
+    ]);
+    try {
+      // Its process ID is written when it listens.
+      await once(watcher, 'change');
+      const answers = [
+        picks(/^An address/),
+        types(address),
+        picks(/^raw$/),
+        types('8M'),
+        picks(/^64 KiB$/),
+        choosesFile(images.of('far.qcow2')),
+      ];
+      await Person.runs('newCacheImage', undefined, ...answers);
+      await new ShownTree(extensionApi).until(
+        (rows) => rows.some(({ label, children }) => label === 'far.qcow2' && children.some(({ context }) => context.includes(' open '))),
+        'the cache image with its base, open',
+      );
+    } finally {
+      watcher.close();
+      server.kill();
+      await once(server, 'exit');
+    }
   });
 
   it('are read-only unless something else is said, on a port of this machine', async () => {
