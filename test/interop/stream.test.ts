@@ -121,6 +121,15 @@ describe('a streamed image', () => {
     await requireSound(ours, upper, 'content');
   });
 
+  test('keeps links relative that were, so that the chain can be moved', async () => {
+    const { ours } = await twins('moved');
+    await sparseChain(ours);
+    await makeWithQemuImg(['create', '-q', '-f', 'qcow2', '-b', 'top.qcow2', '-F', 'qcow2', 'upper.qcow2'], { cwd: ours });
+    const { code } = await chainscope(['stream', '--base', join(ours, 'base.qcow2'), join(ours, 'upper.qcow2')]);
+    expect(code).toBe(0);
+    expect(await linksOf(ours, { ...TOP, name: 'upper.qcow2' })).toMatchObject([{ backing: 'base.qcow2' }, {}]);
+  });
+
   test('tells in JSON how it went', async () => {
     const { ours } = await twins('json');
     await sparseChain(ours);

@@ -5,6 +5,7 @@ import { readOnlyImage } from '../errors';
 import { setBackingLink } from '../formats/qcow2/manage/backingLink';
 import { QedNode } from '../formats/qed/qedNode';
 import { Qcow2Node } from '../formats/qcow2/write/qcow2Node';
+import { protocolOf } from '../gate/filename';
 import { whileQuiet } from '../manage/managedImage';
 
 /**
@@ -26,11 +27,20 @@ export async function recordBacking(node: TrackedNode, name: string | null, form
 }
 
 /**
- * The name that QEMU's jobs record for a backing file: the one it was opened by. One that is relative to where the program runs would mean
- * another file in the image, so it is made relative to the image's folder.
+ * The name to record for a backing file: as QEMU's jobs have it, the one it was opened by. One that is relative to where the program runs
+ * would mean another file in the image, so it is made relative to the image's folder; and so is a file of a chain whose links are
+ * relative, which can then go on being moved as a whole.
  */
 export function recordedName(image: ChainImage, base: ChainImage): string {
   const { filename } = base;
   const isPlain = resolve(filename) === base.path;
-  return isPlain && !isAbsolute(filename) ? relative(dirname(image.path), base.path) : filename;
+  if (!isPlain || (isAbsolute(filename) && !isRelative(image.backingName))) {
+    return filename;
+  }
+  const name = relative(dirname(image.path), base.path);
+  return protocolOf(name) === null ? name : `./${name}`;
+}
+
+function isRelative(name: string | null): boolean {
+  return name !== null && protocolOf(name) === null && !isAbsolute(name);
 }

@@ -20,6 +20,7 @@ import type { Storage } from '../../io/storage';
 import type { BlockNode } from '../blockNode';
 import type { Openers } from '../follow';
 import { openChain } from '../chain';
+import { backingReference } from '../detail';
 import { requireComplete, requireSameParents } from '../complete';
 import type { Layer, OpenedChain } from '../layer';
 import { ReadableLayer, type Decompressed } from '../node';
@@ -116,6 +117,8 @@ export interface ChainImage {
   /** As QEMU has it in messages. */
   readonly filename: string;
   readonly format: ImageFormat;
+  /** The name of its backing file that it had recorded when it was opened; null for none. */
+  readonly backingName: string | null;
   /** For a cache image, how it does now. */
   readonly cache: CacheStatus | null;
 }
@@ -279,6 +282,7 @@ export class BlockGraph {
           path: node.layer.path,
           filename: node.layer.filename,
           format: node.layer.detail.format,
+          backingName: backingReference(node.layer.detail)?.recordedName ?? null,
           cache: cacheStatusOf(node),
         })),
       freeze: (base, user) => this.freeze(top, this.below(top, base), user),
