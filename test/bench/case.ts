@@ -16,7 +16,7 @@ export interface BenchCase {
 /** A figure that no peer has. */
 export interface FigureCase {
   readonly name: string;
-  readonly unit: 'ms' | 'MiB' | 'frames/s' | 'ratio';
+  readonly unit: 'ms' | 'MiB' | 'bytes' | 'frames/s' | 'ratio';
   /** Aim in `unit`; lower is better but for frames/s. */
   readonly target: number | null;
   prepare(folder: string): Promise<void>;

@@ -8,7 +8,7 @@ import { report, type FigureResult, type RatioResult } from './report';
 import { figureCases, ratioCases } from './suite';
 
 /*
- * `npm run bench [-- --only TEXT] [-- --runs N]`: measures, prints, and (when nothing was left out) writes docs/benchmarks.md.
+ * `npm run bench [-- --only TEXT] [-- --runs N]`: measures, prints, and (unless told to leave something out) writes docs/benchmarks.md.
  */
 
 const MINIMUM_RUNS = 5;
@@ -51,31 +51,47 @@ function option(name: string): string | undefined {
   return index < 0 ? undefined : process.argv[index + 1];
 }
 
+function peerVersion(): string {
+  return execFileSync('qemu-img', ['--version'], { encoding: 'utf8' }).split('\n')[0] ?? '';
+}
+
 async function main(): Promise<void> {
   const only = option('--only');
   const runs = Math.max(MINIMUM_RUNS, Number(option('--runs') ?? MINIMUM_RUNS));
   const wanted = ({ name }: { name: string }) => !only || name.includes(only);
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'chainscope-bench-'));
-  try {
-    const ratios: RatioResult[] = [];
-    for (const bench of ratioCases.filter(wanted)) {
-      const result = await runRatio(bench, folder, runs);
-      ratios.push(result);
-      const aim = bench.target === null ? '' : ` (aim ${bench.target})`;
-      console.log(`${bench.name}: ${result.oursMs.toFixed(1)} ms / ${result.peerMs.toFixed(1)} ms = ${result.ratio.toFixed(3)}${aim}`);
-    }
-    const figures: FigureResult[] = [];
-    for (const figure of figureCases.filter(wanted)) {
-      const result = await runFigure(figure, folder, runs);
-      figures.push(result);
-      const aim = figure.target === null ? '' : ` (aim ${figure.target})`;
-      console.log(`${figure.name}: ${result.value.toFixed(1)} ${figure.unit}${aim}`);
+  const ratios: RatioResult[] = [];
+  const figures: FigureResult[] = [];
+  const failed: string[] = [];
+  /** One case that fails costs its own row; what is measured is written down at once. */
+  const measure = async (name: string, work: () => Promise<string>) => {
+    try {
+      console.log(`${name}: ${await work()}`);
+    } catch (error) {
+      failed.push(name);
+      console.error(`${name}: not measured:`, error);
     }
     if (!only) {
-      const peer = execFileSync('qemu-img', ['--version'], { encoding: 'utf8' }).split('\n')[0] ?? '';
-      fs.writeFileSync(path.resolve('docs', 'benchmarks.md'), report(ratios, figures, peer));
-      console.log('wrote docs/benchmarks.md');
+      fs.writeFileSync(path.resolve('docs', 'benchmarks.md'), report(ratios, figures, failed, peerVersion()));
     }
+  };
+  const aim = (target: number | null) => (target === null ? '' : ` (aim ${target})`);
+  try {
+    for (const bench of ratioCases.filter(wanted)) {
+      await measure(bench.name, async () => {
+        const result = await runRatio(bench, folder, runs);
+        ratios.push(result);
+        return `${result.oursMs.toFixed(1)} ms / ${result.peerMs.toFixed(1)} ms = ${result.ratio.toFixed(3)}${aim(bench.target)}`;
+      });
+    }
+    for (const figure of figureCases.filter(wanted)) {
+      await measure(figure.name, async () => {
+        const result = await runFigure(figure, folder, runs);
+        figures.push(result);
+        return `${result.value.toFixed(1)} ${figure.unit}${aim(figure.target)}`;
+      });
+    }
+    process.exitCode = failed.length > 0 ? 1 : 0;
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
   }

@@ -16,8 +16,11 @@ export interface FigureResult {
   readonly runs: number;
 }
 
-/** The text of docs/benchmarks.md. */
-export function report(ratios: readonly RatioResult[], figures: readonly FigureResult[], peer: string): string {
+/**
+ * The text of docs/benchmarks.md.
+ * @param failed names of what could not be measured
+ */
+export function report(ratios: readonly RatioResult[], figures: readonly FigureResult[], failed: readonly string[], peer: string): string {
   const cpu = os.cpus();
   const lines = [
     '# Benchmarks',
@@ -39,9 +42,10 @@ export function report(ratios: readonly RatioResult[], figures: readonly FigureR
     '|---|---:|---:|---|',
     ...figures.map(
       ({ figure, value }) =>
-        `| ${figure.name} | ${value.toFixed(1)} ${figure.unit} | ${figure.target === null ? '-' : `${figure.target} ${figure.unit}`} | ${verdict(figure.target, meets(figure, value))} |`,
+        `| ${figure.name} | ${value.toFixed(figure.unit === 'bytes' ? 0 : 1)} ${figure.unit} | ${figure.target === null ? '-' : `${figure.target} ${figure.unit}`} | ${verdict(figure.target, meets(figure, value))} |`,
     ),
     '',
+    ...failed.map((name) => `Not measured, since it failed: ${name}.\n`),
     '## Commands',
     '',
     ...ratios.flatMap(({ bench, runs }) =>

@@ -1,3 +1,4 @@
+import { cacheFigures } from './cache';
 import type { BenchCase, FigureCase } from './case';
 import { checkCases, checkFigures } from './check';
 import { commitCases } from './commit';
@@ -9,4 +10,4 @@ import { windowCases } from './window';
 
 /** Everything that `npm run bench` measures, in the order of the report. */
 export const ratioCases: readonly BenchCase[] = [...checkCases, ...mapCases, ...convertCases, ...commitCases, ...nbdCases, ...jobCases];
-export const figureCases: readonly FigureCase[] = [...checkFigures, ...nbdFigures, ...jobFigures, ...windowCases];
+export const figureCases: readonly FigureCase[] = [...checkFigures, ...nbdFigures, ...jobFigures, ...cacheFigures, ...windowCases];

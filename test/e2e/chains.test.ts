@@ -118,7 +118,8 @@ describe('the view Chains', () => {
     await other.page.locator('.welcome-view').getByText('No disk images were found').waitFor();
     // Trust is told a moment later.
     await other.page.locator('.welcome-view').getByText('is not trusted').waitFor({ state: 'detached' });
-    const buttons = await other.page.locator('.welcome-view .monaco-button').allInnerTexts();
+    const chains = other.page.locator('.welcome-view', { hasText: 'No disk images were found' });
+    const buttons = await chains.locator('.monaco-button').allInnerTexts();
     assert.deepEqual(buttons, ['Add Image', 'Look Again', 'Create Sample Images']);
     await other.screenshot('chains-empty');
     await other.close();

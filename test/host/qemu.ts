@@ -33,7 +33,17 @@ export class ImageFolder {
   }
 
   qemuImg(...args: string[]): void {
-    execFileSync('qemu-img', args, { cwd: this.path, stdio: ['ignore', 'pipe', 'pipe'] });
+    for (let tries = 0; ; tries++) {
+      try {
+        execFileSync('qemu-img', args, { cwd: this.path, stdio: ['ignore', 'pipe', 'pipe'] });
+        return;
+      } catch (error) {
+        // On a machine whose clock of CPU time is coarse, it sometimes fails to measure how fast it hashes a passphrase.
+        if (tries >= 30 || !String(error).includes('Unable to get accurate CPU usage')) {
+          throw error;
+        }
+      }
+    }
   }
 
   /** Runs commands of qemu-io on an image. */
