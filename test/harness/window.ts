@@ -187,8 +187,16 @@ export class VsCodeWindow {
 
   /** The text in the clipboard, as soon as there is one. */
   async clipboard(): Promise<string> {
-    const text = await this.page.waitForFunction(() => navigator.clipboard.readText());
-    return text.jsonValue();
+    // A predicate that answers later counts as true before it has.
+    return this.page.evaluate(async () => {
+      for (;;) {
+        const text = await navigator.clipboard.readText();
+        if (text !== '') {
+          return text;
+        }
+        await new Promise((resolve) => requestAnimationFrame(resolve));
+      }
+    });
   }
 
   /** Puts all notifications away; one that shows progress goes when its work is done. */

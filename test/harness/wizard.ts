@@ -17,9 +17,10 @@ export class Wizard {
     await this.widget.locator('.quick-input-title').getByText(text, { exact: true }).waitFor();
   }
 
-  /** Takes the row whose label is exactly this. */
+  /** Takes the row whose label is exactly this, and waits until its page is gone. */
   async choose(label: string): Promise<void> {
-    await this.window.quickPickRow(label).first().click();
+    const row = this.window.quickPickRow(label).first();
+    await this.leaving(() => row.click());
   }
 
   /** Types into the page's field, over what stands there. */
@@ -27,8 +28,9 @@ export class Wizard {
     await this.widget.locator('input.input').fill(text);
   }
 
+  /** Goes on with what stands in the field, and waits until its page is gone. */
   async accept(): Promise<void> {
-    await this.widget.locator('input.input').press('Enter');
+    await this.leaving(() => this.widget.locator('input.input').press('Enter'));
   }
 
   async back(): Promise<void> {
@@ -45,4 +47,22 @@ export class Wizard {
     await this.window.page.keyboard.press('Escape');
     await this.widget.waitFor({ state: 'hidden' });
   }
+
+  /** What is typed before the next page is there would go to the page before. */
+  private async leaving(act: () => Promise<void>): Promise<void> {
+    const before = await this.window.page.evaluate(shownPage);
+    await act();
+    await this.window.page.waitForFunction(`(${shownPage.toString()})() !== ${JSON.stringify(before)}`);
+  }
+}
+
+/** What tells one page from the next; null when there is none. Runs in the page. */
+function shownPage(): string | null {
+  const widget = document.querySelector<HTMLElement>('.quick-input-widget');
+  if (!widget || widget.style.display === 'none') {
+    return null;
+  }
+  const input = widget.querySelector<HTMLInputElement>('input.input');
+  const rows = [...widget.querySelectorAll('.quick-input-list .monaco-list-row')].map((row) => row.textContent);
+  return JSON.stringify([widget.querySelector('.quick-input-title')?.textContent, input?.value, input?.placeholder, rows]);
 }
