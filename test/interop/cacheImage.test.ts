@@ -1,7 +1,7 @@
-import { readFile, stat, writeFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { serveCounted, type CountedBase } from './countedBase';
+import { serveNoise, type CountedBase } from './countedBase';
 import { chainscopeNbd, type RunningServer } from './nbdServers';
 import { Random, testCases, testSeed } from './random';
 import { mountSmall } from './smallMount';
@@ -36,14 +36,8 @@ async function world(options: {
   const { quota, cluster = 65536, cacheFolder, local = false } = options;
   const folder = await temporaryFolder('cache');
   ended.push(() => folder.dispose());
-  const random = new Random(testSeed());
-  const content = Buffer.alloc(SIZE);
-  for (let at = 0; at < SIZE; at += 512) {
-    content.fill((at / MIB) % 4 < 3 ? random.between(1, 255) : 0, at, at + 512);
-  }
   const at = (name: string) => join(folder.path, name);
-  await writeFile(at('base.raw'), content);
-  const base = await serveCounted(folder.path, at('base.raw'));
+  const base = await serveNoise(folder.path, SIZE);
   ended.push(() => base.stop());
   const cache = join(cacheFolder ?? folder.path, 'cache.qcow2');
   const created = await chainscope([

@@ -1,7 +1,6 @@
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { serveCounted, type CountedBase } from './countedBase';
+import { serveNoise, type CountedBase } from './countedBase';
 import { chainscopeNbd } from './nbdServers';
 import { Random, testSeed } from './random';
 import { chainscope, makeWithQemuImg, qemuImg, runTool, temporaryFolder } from './tools';
@@ -29,13 +28,7 @@ interface World {
 async function world(...options: readonly string[]): Promise<World> {
   const folder = await temporaryFolder('copy-on-read');
   ended.push(() => folder.dispose());
-  const random = new Random(testSeed());
-  const content = Buffer.alloc(SIZE);
-  for (let at = 0; at < SIZE; at += 512) {
-    content.fill((at / MIB) % 4 < 3 ? random.between(1, 255) : 0, at, at + 512);
-  }
-  await writeFile(join(folder.path, 'base.raw'), content);
-  const base = await serveCounted(folder.path, join(folder.path, 'base.raw'));
+  const base = await serveNoise(folder.path, SIZE);
   ended.push(() => base.stop());
   const disk = join(folder.path, 'disk.qcow2');
   const created = ['create', '-q', '-f', 'qcow2', '-b', base.uri, '-F', 'raw', ...options, disk];

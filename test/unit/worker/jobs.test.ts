@@ -1,42 +1,20 @@
 import * as fs from 'node:fs';
-import * as path from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import type { JobInfo, JobSettings } from '../../../src/protocol/jobs';
-import { EngineClient } from '../../../src/worker/client';
-import { bundleWorker, type WorkerBundle } from './bundle';
+import type { EngineClient } from '../../../src/worker/client';
+import { Engines } from './engines';
 
 const MIB = 1024 ** 2;
 const SETTINGS: JobSettings = { speed: MIB, onError: 'enospc', autoFinalize: true, autoDismiss: false, pace: { kind: 'full' } };
 
-let bundle: WorkerBundle;
-const clients: EngineClient[] = [];
+const engines = new Engines();
+const engine = () => engines.start();
+const at = (name: string) => engines.at(name);
 
-beforeAll(async () => {
-  bundle = await bundleWorker();
+beforeAll(() => {
   fs.writeFileSync(at('base.raw'), new Uint8Array(16 * MIB).fill(0x5a));
 });
-
-afterAll(async () => {
-  await bundle.remove();
-});
-
-afterEach(async () => {
-  await Promise.all(clients.splice(0).map((client) => client.dispose()));
-});
-
-function engine(): EngineClient {
-  const client = new EngineClient({
-    workerPath: bundle.workerPath,
-    answerGate: () => Promise.resolve({ allowed: true, reason: null }),
-  });
-  clients.push(client);
-  return client;
-}
-
-function at(name: string): string {
-  return path.join(bundle.folder, name);
-}
 
 async function flattening(client: EngineClient, name: string): Promise<JobInfo> {
   const backing = { name: 'base.raw', format: 'raw' } as const;

@@ -1,42 +1,17 @@
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as net from 'node:net';
-import * as path from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import type { ExportInfo, ExportParams } from '../../../src/protocol/exports';
-import { EngineClient } from '../../../src/worker/client';
-import { bundleWorker, type WorkerBundle } from './bundle';
+import type { EngineClient } from '../../../src/worker/client';
+import { Engines } from './engines';
 
 const MIB = 1024 ** 2;
 
-let bundle: WorkerBundle;
-const clients: EngineClient[] = [];
-
-beforeAll(async () => {
-  bundle = await bundleWorker();
-});
-
-afterAll(async () => {
-  await bundle.remove();
-});
-
-afterEach(async () => {
-  await Promise.all(clients.splice(0).map((client) => client.dispose()));
-});
-
-function engine(): EngineClient {
-  const client = new EngineClient({
-    workerPath: bundle.workerPath,
-    answerGate: () => Promise.resolve({ allowed: true, reason: null }),
-  });
-  clients.push(client);
-  return client;
-}
-
-function at(name: string): string {
-  return path.join(bundle.folder, name);
-}
+const engines = new Engines();
+const engine = () => engines.start();
+const at = (name: string) => engines.at(name);
 
 async function created(client: EngineClient, name: string): Promise<string> {
   await client.manage('create', { path: at(name), format: 'qcow2', size: 16 * MIB, backing: null, options: {} });
@@ -82,7 +57,7 @@ describe('operations', () => {
     fs.writeFileSync(source, new Uint8Array(64 * MIB).fill(0x5a));
     const target = at('target.qcow2');
     fs.writeFileSync(target, 'what was there');
-    const before = fs.readdirSync(bundle.folder);
+    const before = fs.readdirSync(engines.folder);
     const cancellation = new AbortController();
     const converting = client.manage(
       'convert',
@@ -99,7 +74,7 @@ describe('operations', () => {
       { signal: cancellation.signal, onProgress: () => cancellation.abort() },
     );
     await expect(converting).rejects.toMatchObject({ code: 'cancelled' });
-    expect(fs.readdirSync(bundle.folder)).toEqual(before);
+    expect(fs.readdirSync(engines.folder)).toEqual(before);
     expect(fs.readFileSync(target, 'utf8')).toBe('what was there');
   });
 });
