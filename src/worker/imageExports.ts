@@ -1,4 +1,5 @@
-import type { BlockGraph, OpenedImage } from '../engine/block/graph/blockGraph';
+import type { BlockGraph } from '../engine/block/graph/blockGraph';
+import type { OpenedImage } from '../engine/block/graph/openedImage';
 import { invalidRequest } from '../engine/errors';
 import { NbdServer } from '../engine/exports/nbdServer';
 import { readServerCredentials } from '../engine/exports/serverCredentials';

@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { BlockGraph, type OpenedImage } from '../../src/engine/block/graph/blockGraph';
+import { BlockGraph } from '../../src/engine/block/graph/blockGraph';
+import type { OpenedImage } from '../../src/engine/block/graph/openedImage';
 import { followGate } from '../../src/engine/gate/policies';
 import { createImage } from '../../src/engine/manage/create';
 import { createImageSnapshot } from '../../src/engine/manage/snapshot';

@@ -1,7 +1,8 @@
 import { writeFileSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 
-import { BlockGraph, type OpenedImage } from '../../engine/block/graph/blockGraph';
+import { BlockGraph } from '../../engine/block/graph/blockGraph';
+import type { OpenedImage } from '../../engine/block/graph/openedImage';
 import type { Layer } from '../../engine/block/layer';
 import { EngineError } from '../../engine/errors';
 import type { NbdExport } from '../../engine/exports/nbdExport';

@@ -1,5 +1,5 @@
 import { dirname, isAbsolute, relative, resolve } from 'node:path';
-import type { ChainImage } from '../block/graph/blockGraph';
+import type { ChainImage } from '../block/graph/openedImage';
 import type { TrackedNode } from '../block/trackedNode';
 import { readOnlyImage } from '../errors';
 import { setBackingLink } from '../formats/qcow2/manage/backingLink';

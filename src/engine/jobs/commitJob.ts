@@ -1,5 +1,5 @@
 import type { JobRequest } from '../../protocol/jobs';
-import type { ChainImage, OpenedImage } from '../block/graph/blockGraph';
+import type { ChainImage, OpenedImage } from '../block/graph/openedImage';
 import { invalidRequest } from '../errors';
 import { recordBacking, recordedName } from './backingRecord';
 import { CommitWork } from './commit';

@@ -1,5 +1,5 @@
 import type { JobRequest } from '../../protocol/jobs';
-import type { OpenedImage } from '../block/graph/blockGraph';
+import type { OpenedImage } from '../block/graph/openedImage';
 import { removeFile } from '../io/fileStorage';
 import { createImage } from '../manage/create';
 import { recordedName } from './backingRecord';

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
-import type { BlockGraph, ChainImage, OpenedImage } from '../block/graph/blockGraph';
+import type { BlockGraph } from '../block/graph/blockGraph';
+import type { ChainImage, OpenedImage } from '../block/graph/openedImage';
 import type { Layer } from '../block/layer';
 import { invalidRequest } from '../errors';
 import type { OpeningGate } from '../gate/gate';

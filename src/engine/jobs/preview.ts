@@ -2,7 +2,7 @@ import { dirname } from 'node:path';
 import type { JobPreview } from '../../protocol/jobs';
 import { statusAbove } from '../block/above';
 import type { BlockNode } from '../block/blockNode';
-import type { OpenedImage } from '../block/graph/blockGraph';
+import type { OpenedImage } from '../block/graph/openedImage';
 import { freeSpace } from '../io/freeSpace';
 import { Pace } from '../pace';
 import type { JobParts } from './preparedJob';

@@ -1,5 +1,5 @@
 import type { JobRequest } from '../../protocol/jobs';
-import type { ChainImage } from '../block/graph/blockGraph';
+import type { ChainImage } from '../block/graph/openedImage';
 import { invalidRequest } from '../errors';
 import { recordBacking, recordedName } from './backingRecord';
 import { findImage, type JobParts, type PreparedJob } from './preparedJob';

@@ -1,5 +1,6 @@
 import type { ImageFormat } from '../../protocol/chain';
-import { BlockGraph, type OpenedImage } from '../block/graph/blockGraph';
+import { BlockGraph } from '../block/graph/blockGraph';
+import type { OpenedImage } from '../block/graph/openedImage';
 import { EngineError, invalidRequest } from '../errors';
 import { readBitmapDirectory, type Qcow2Bitmap } from '../formats/qcow2/bitmaps';
 import { SECTOR_SIZE } from '../formats/raw/size';

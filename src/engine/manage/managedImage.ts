@@ -1,5 +1,6 @@
 import type { ImageFormat } from '../../protocol/chain';
-import { BlockGraph, type OpenedImage } from '../block/graph/blockGraph';
+import { BlockGraph } from '../block/graph/blockGraph';
+import type { OpenedImage } from '../block/graph/openedImage';
 import type { Layer } from '../block/layer';
 import type { TrackedNode } from '../block/trackedNode';
 import { EngineError } from '../errors';

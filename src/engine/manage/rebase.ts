@@ -1,4 +1,5 @@
-import { BlockGraph, type OpenedImage } from '../block/graph/blockGraph';
+import { BlockGraph } from '../block/graph/blockGraph';
+import type { OpenedImage } from '../block/graph/openedImage';
 import { statusAbove } from '../block/above';
 import type { BlockNode } from '../block/blockNode';
 import type { Layer } from '../block/layer';
