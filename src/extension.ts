@@ -163,6 +163,8 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     startExport: async (argument) => (await exportCommands()).startExport(manageParts, argument),
     stopExport: async (argument) => (await exportCommands()).stopExport(manageParts, exportsView, argument),
     streamImage: job('streamImage'),
+    turnOffCopyOnRead: async (argument) => (await exportCommands()).switchCopyOnRead(manageParts, exportsView, argument, false),
+    turnOnCopyOnRead: async (argument) => (await exportCommands()).switchCopyOnRead(manageParts, exportsView, argument, true),
   };
   for (const [name, run] of Object.entries(commands)) {
     keep(registerCommand(`chainscope.${name}`, log, run));

@@ -67,6 +67,20 @@ export interface CacheStatus {
   readonly problem: string | null;
 }
 
+/**
+ * Copy-on-read of an export: what clients read from the backing files is copied into the image, so that it is read there the next time.
+ * Sizes in bytes.
+ */
+export interface CopyOnReadStatus {
+  readonly on: boolean;
+  /** Read from the image itself, while it was on. */
+  readonly hits: number;
+  /** Read from the backing files, while it was on. */
+  readonly misses: number;
+  /** Why something was not copied, of the last time that it was switched on; what was read went to the client all the same. */
+  readonly problem: string | null;
+}
+
 export interface ExportInfo {
   readonly id: number;
   readonly path: string;
@@ -84,6 +98,8 @@ export interface ExportInfo {
   readonly unreachable: readonly UnreachableImage[];
   /** The cache images of the chain, from the top down. */
   readonly caches: readonly CacheStatus[];
+  /** Null where there is nothing to copy, or nowhere to copy it to: without a backing file, or read-only. */
+  readonly copyOnRead: CopyOnReadStatus | null;
   /** Connected now. */
   readonly clients: number;
   /** Since the start. */
@@ -102,6 +118,8 @@ export interface CacheFailure {
 export const startExport = new RequestType<ExportParams, ExportInfo, WireError>('exports/start');
 /** Ends when all clients are gone and everything is on the disk. */
 export const stopExport = new RequestType<{ readonly id: number }, null, WireError>('exports/stop');
+/** Takes effect with the next read; copies in flight end as they are. */
+export const setCopyOnRead = new RequestType<{ readonly id: number; readonly on: boolean }, null, WireError>('exports/setCopyOnRead');
 export const stopAllExports = new RequestType<null, null, WireError>('exports/stopAll');
 /** Something of the exports is other than it was last told. */
 export const exportsChanged = new NotificationType<{ readonly exports: readonly ExportInfo[] }>('exports/changed');

@@ -121,6 +121,11 @@ export class EngineClient {
     await (await this.start()).stopExport(id);
   }
 
+  /** Switches copy-on-read of an export. @throws CallError where there is nothing to copy, or nowhere to copy it to */
+  async setCopyOnRead(id: number, on: boolean): Promise<void> {
+    await (await this.start()).setCopyOnRead(id, on);
+  }
+
   /** Starts a job; it runs when this resolves. @throws CallError */
   async startJob(params: StartJobParams, options: CallOptions = {}): Promise<JobInfo> {
     return (await this.start()).startJob(params, options);

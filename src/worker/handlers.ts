@@ -20,7 +20,7 @@ import {
   type ImageMethod,
   type ImageRequests,
 } from '../protocol/engine';
-import { cacheFailed, exportsChanged, startExport, stopAllExports, stopExport } from '../protocol/exports';
+import { cacheFailed, exportsChanged, setCopyOnRead, startExport, stopAllExports, stopExport } from '../protocol/exports';
 import { manageCall } from '../protocol/manage';
 import { givePassphrase } from '../protocol/passphrases';
 import { remoteGate } from './gate';
@@ -76,6 +76,7 @@ export class EngineService {
     );
     connection.onRequest(startExport, (params, token) => answer(token, (signal) => this.exports.start(params, signal)));
     connection.onRequest(stopExport, ({ id }, token) => answer(token, () => this.exports.stop(id)));
+    connection.onRequest(setCopyOnRead, ({ id, on }, token) => answer(token, () => this.exports.setCopyOnRead(id, on)));
     connection.onRequest(stopAllExports, (_, token) => answer(token, () => this.exports.stopAll()));
     connection.onRequest(describeChain, ({ path, format }, token) =>
       answer(token, async (signal) => {

@@ -5,7 +5,7 @@ import { NbdServer } from '../engine/exports/nbdServer';
 import { readServerCredentials } from '../engine/exports/serverCredentials';
 import { storedBitmaps } from '../engine/exports/storedBitmap';
 import type { OpeningGate } from '../engine/gate/gate';
-import type { ExportAddress, ExportInfo, ExportParams } from '../protocol/exports';
+import type { CopyOnReadStatus, ExportAddress, ExportInfo, ExportParams } from '../protocol/exports';
 import type { ImageUses } from './imageUses';
 import { pathsOf, requireLocks } from './manageHandlers';
 import type { Passphrases } from './passphrases';
@@ -20,6 +20,7 @@ interface RunningExport {
   readonly server: NbdServer;
   readonly address: ExportAddress;
   readonly release: () => void;
+  readonly copyOnRead: { on: boolean; problem: string | null };
 }
 
 /** The NBD exports of the worker. */
@@ -96,6 +97,7 @@ export class ImageExports {
         image,
         server,
         address: address.kind === 'tcp' ? { ...address, port: server.port ?? address.port } : address,
+        copyOnRead: { on: false, problem: null },
       });
       server.onDidChangeClients(() => this.tell());
       this.tell();
@@ -113,6 +115,8 @@ export class ImageExports {
       throw invalidRequest('This export has ended already.');
     }
     this.running.delete(id);
+    // A job may use the node for longer.
+    one.image.node.setCopyOnRead(null);
     try {
       await one.server.close();
     } finally {
@@ -124,6 +128,28 @@ export class ImageExports {
         this.tell();
       }
     }
+    return null;
+  }
+
+  /** @throws EngineError where there is nothing to copy, or nowhere to copy it to */
+  setCopyOnRead(id: number, on: boolean): null {
+    const one = this.running.get(id);
+    if (!one) {
+      throw invalidRequest('This export has ended already.');
+    }
+    const { image, copyOnRead } = one;
+    if (copyOnReadOf(one) === null) {
+      throw invalidRequest('Copy-on-read needs an export that is writable, of an image with a backing file.');
+    }
+    copyOnRead.on = on;
+    if (on) {
+      copyOnRead.problem = null;
+    }
+    const onError = (error: unknown) => {
+      copyOnRead.problem = error instanceof Error ? error.message : String(error);
+    };
+    image.node.setCopyOnRead(on ? { bottom: null, onError } : null);
+    this.tell();
     return null;
   }
 
@@ -149,7 +175,8 @@ export class ImageExports {
     this.onChange(exports);
   }
 
-  private describe(id: number, { params, image, server, address }: RunningExport): ExportInfo {
+  private describe(id: number, one: RunningExport): ExportInfo {
+    const { params, image, server, address } = one;
     const { path, format, name, writable, tls } = params;
     return {
       id,
@@ -163,10 +190,15 @@ export class ImageExports {
       size: image.node.size,
       unreachable: this.graph.unreachable(image.chain().map(({ filename }) => filename)),
       caches: image.chain().flatMap(({ cache }) => cache ?? []),
+      copyOnRead: copyOnReadOf(one),
       clients: server.clients.length,
       ...server.traffic,
     };
   }
+}
+
+function copyOnReadOf({ params, image, copyOnRead }: RunningExport): CopyOnReadStatus | null {
+  return params.writable && image.node.backing !== null ? { ...copyOnRead, ...image.node.readCounts } : null;
 }
 
 /** As the NBD project's `doc/uri.md` has it. */

@@ -142,6 +142,47 @@ describe('NBD exports', () => {
     }
   });
 
+  it('copy what is read into the image, switched on and off while somebody is connected', async () => {
+    images.qemuImg('create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', 'reader.qcow2');
+    const socket = join(sockets, 'reader.sock');
+    await Person.runs('startExport', uri('reader.qcow2'), picks(/^Read and write$/), picks(/^Unix socket$/), types(socket));
+    const client = spawn('qemu-io', ['-f', 'raw', `nbd+unix:///?socket=${socket}`], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const ended = once(client, 'exit');
+    const reads = async (range: string) => {
+      const answered = once(client.stdout, 'data');
+      client.stdin.write(`read -P 1 ${range}\n`);
+      await answered;
+    };
+    try {
+      await reads('0 256k');
+      await exported(({ bytesRead, copyOnRead }) => bytesRead >= 256 * 1024 && copyOnRead?.on === false);
+      await Person.runs('turnOnCopyOnRead', undefined);
+      await reads('256k 128k');
+      await reads('256k 128k');
+      const { copyOnRead } = await exported((info) => info.copyOnRead?.hits === 128 * 1024);
+      assert.deepEqual(copyOnRead, { on: true, hits: 131_072, misses: 131_072, problem: null });
+      const [item] = extensionApi.exports.getChildren();
+      assert.ok(item);
+      assert.match(String(extensionApi.exports.getTreeItem(item).description), /copy-on-read, 50 % hits/);
+      await Person.runs('turnOffCopyOnRead', undefined);
+      await reads('512k 128k');
+      await exported(({ bytesRead }) => bytesRead >= 640 * 1024);
+    } finally {
+      client.stdin.end('quit\n');
+      await ended;
+    }
+    await exported(({ clients }) => clients === 0);
+    await Person.runs('stopExport', undefined);
+    const { stdout } = await run('qemu-img', ['map', '--output=json', images.of('reader.qcow2')]);
+    const map = JSON.parse(stdout) as { start: number; length: number; depth: number }[];
+    assert.deepEqual(
+      map.filter(({ depth }) => depth === 0).map(({ start, length }) => [start, length]),
+      [[256 * 1024, 128 * 1024]],
+    );
+    const person = await Person.runs('turnOnCopyOnRead', undefined);
+    await person.hears(/serves no image/);
+  });
+
   it('are read-only unless something else is said, on a port of this machine', async () => {
     const person = await Person.runs('startExport', uri('base.qcow2'), picks(/^Read$/), picks(/^TCP port on 127\.0\.0\.1$/), types('0'));
     const told = await person.hears(/served at nbd:\/\/127\.0\.0\.1:\d+/);

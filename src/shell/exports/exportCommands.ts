@@ -25,6 +25,8 @@ interface NewExport {
   readonly tls: ExportTls | null;
 }
 
+const NO_COPY_ON_READ = 'Copy-on-read is for writable exports of images with a backing file; there is none where it could be switched.';
+
 const COPY_URI = 'Copy URI';
 
 /** *Start NBD Export…*: serves an image, with its whole chain, to whoever connects. */
@@ -173,6 +175,20 @@ export async function stopExport({ engine, view, log }: ManageParts, exportsView
   }
 }
 
+/** *Turn On Copy-on-Read* and *Turn Off Copy-on-Read* of an export, also while a guest uses it. */
+export async function switchCopyOnRead(
+  { engine, log }: ManageParts,
+  exportsView: ExportsView,
+  argument: unknown,
+  on: boolean,
+): Promise<void> {
+  const info = await chooseExport(exportsView, argument, ({ copyOnRead }) => copyOnRead !== null && copyOnRead.on !== on);
+  if (info !== null) {
+    await engine.setCopyOnRead(info.id, on);
+    log.info(`Copy-on-read of '${info.path}' at ${info.uri} is ${on ? 'on' : 'off'}`);
+  }
+}
+
 /** *Copy URI* of an export. */
 export async function copyExportUri(exportsView: ExportsView, argument: unknown): Promise<void> {
   const info = await chooseExport(exportsView, argument);
@@ -181,12 +197,16 @@ export async function copyExportUri(exportsView: ExportsView, argument: unknown)
   }
 }
 
-async function chooseExport(exportsView: ExportsView, argument: unknown): Promise<ExportInfo | null> {
-  if (exportsView.exports.length === 0) {
-    void tellInformation('This window serves no image.');
+async function chooseExport(
+  exportsView: ExportsView,
+  argument: unknown,
+  fits: (info: ExportInfo) => boolean = () => true,
+): Promise<ExportInfo | null> {
+  if (!exportsView.exports.some(fits)) {
+    void tellInformation(exportsView.exports.length === 0 ? 'This window serves no image.' : NO_COPY_ON_READ);
     return null;
   }
-  return exportsView.choose(argument);
+  return exportsView.choose(argument, fits);
 }
 
 async function copyUri({ uri }: ExportInfo): Promise<void> {

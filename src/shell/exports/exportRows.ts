@@ -1,6 +1,6 @@
 import * as path from 'node:path';
 
-import type { CacheStatus, ExportAddress, ExportInfo, UnreachableImage } from '../../protocol/exports';
+import type { CacheStatus, CopyOnReadStatus, ExportAddress, ExportInfo, UnreachableImage } from '../../protocol/exports';
 import { counted, describeFill } from '../chains/wording';
 import { formatBytes, formatBytesExactly } from '../text/bytes';
 import { escapeMarkdown } from '../text/markdown';
@@ -32,6 +32,7 @@ export function exportRow(info: ExportInfo): ExportRow {
       ...(info.tls ? ['TLS'] : []),
       `${formatBytes(bytesRead)} read`,
       ...(writable ? [`${formatBytes(bytesWritten)} written`] : []),
+      ...(info.copyOnRead?.on === true ? [describeCopyOnRead(info.copyOnRead)] : []),
       ...info.caches.map(describeCache),
       describeAddress(info.address),
     ].join(' · '),
@@ -40,8 +41,28 @@ export function exportRow(info: ExportInfo): ExportRow {
   };
 }
 
+/** What menus ask for: words with spaces around them. */
+export function exportContext({ copyOnRead }: ExportInfo): string {
+  return ` export ${copyOnRead === null ? '' : copyOnRead.on ? 'copiesOnRead ' : 'mayCopyOnRead '}`;
+}
+
 function describeConnection(state: UnreachableImage['state']): string {
   return state === 'retrying' ? 'reconnecting to its backing file' : 'backing file offline';
+}
+
+function describeCopyOnRead({ hits, misses, problem }: CopyOnReadStatus): string {
+  const read = hits + misses;
+  return [problem === null ? 'copy-on-read' : 'copy-on-read fails', ...(read === 0 ? [] : [`${percent(hits, read)} hits`])].join(', ');
+}
+
+function copyOnReadFacts({ on, hits, misses, problem }: CopyOnReadStatus): readonly (readonly [string, string])[] {
+  return [
+    ['Copy-on-read', on ? 'on' : 'off'],
+    ...(problem === null ? [] : [['Copy-on-read problem', problem] as const]),
+    ...(on || hits + misses > 0
+      ? [['Copy-on-read hits', formatBytesExactly(hits)] as const, ['Copy-on-read misses', formatBytesExactly(misses)] as const]
+      : []),
+  ];
 }
 
 /** Of a cache image: what it has spared its base, and how full it is. */
@@ -92,6 +113,7 @@ function tooltipOf({
   tls,
   unreachable,
   caches,
+  copyOnRead,
 }: ExportInfo): string {
   const rows: readonly (readonly [string, string])[] = [
     ['Image', file],
@@ -101,6 +123,7 @@ function tooltipOf({
     ['Size', formatBytesExactly(size)],
     ['Access', writable ? 'writable' : 'read-only'],
     ...unreachable.map((image) => [image.state === 'retrying' ? 'Reconnecting to' : 'Offline', image.name] as const),
+    ...(copyOnRead === null ? [] : copyOnReadFacts(copyOnRead)),
     ...caches.flatMap(cacheFacts),
     ['Encryption', tls ? 'TLS' : 'none'],
     ['Clients', String(clients)],

@@ -4,7 +4,7 @@ import type { ExportInfo } from '../../protocol/exports';
 import { DisposableStore, type Disposable } from '../lifecycle';
 import { labelText } from '../text/plain';
 import type { EngineClient } from '../../worker/client';
-import { exportRow } from './exportRows';
+import { exportContext, exportRow } from './exportRows';
 
 export const EXPORTS_VIEW = 'chainscope.exports';
 
@@ -45,7 +45,7 @@ export class ExportsView implements vscode.TreeDataProvider<ExportItem>, Disposa
     const drawn = new vscode.TreeItem(row.label);
     drawn.id = String(info.id);
     drawn.description = row.description;
-    drawn.contextValue = ' export ';
+    drawn.contextValue = exportContext(info);
     drawn.iconPath = new vscode.ThemeIcon(row.icon);
     drawn.accessibilityInformation = { label: `${row.label}, ${row.description}`, role: 'treeitem' };
     return drawn;
@@ -59,12 +59,12 @@ export class ExportsView implements vscode.TreeDataProvider<ExportItem>, Disposa
     return drawn;
   }
 
-  /** The export that a command is about: its row's, the only one, or the one that the person chooses. */
-  async choose(argument: unknown): Promise<ExportInfo | null> {
+  /** The export that a command is about: its row's, the only one, or the one that the person chooses, of those that fit. */
+  async choose(argument: unknown, fits: (info: ExportInfo) => boolean): Promise<ExportInfo | null> {
     if (argument instanceof ExportItem) {
       return argument.info;
     }
-    const { exports } = this;
+    const exports = this.exports.filter(fits);
     if (exports.length <= 1) {
       return exports[0] ?? null;
     }

@@ -2,7 +2,15 @@ import { Emitter, type Event } from 'vscode-jsonrpc/node';
 
 import type { Chain, ImageFormat } from '../../protocol/chain';
 import { describeChain, probeFiles, writeSample, type OpenParams } from '../../protocol/engine';
-import { startExport, stopAllExports, stopExport, type CacheFailure, type ExportInfo, type ExportParams } from '../../protocol/exports';
+import {
+  setCopyOnRead,
+  startExport,
+  stopAllExports,
+  stopExport,
+  type CacheFailure,
+  type ExportInfo,
+  type ExportParams,
+} from '../../protocol/exports';
 import type { CallOptions } from '../../protocol/imageClient';
 import {
   previewJob,
@@ -113,6 +121,11 @@ export class StartedEngine {
   /** Resolves when all clients are gone and what they wrote is on the disk. @throws CallError */
   async stopExport(id: number): Promise<void> {
     await this.worker().request(stopExport, () => ({ id }));
+  }
+
+  /** Switches copy-on-read of an export. @throws CallError */
+  async setCopyOnRead(id: number, on: boolean): Promise<void> {
+    await this.worker().request(setCopyOnRead, () => ({ id, on }));
   }
 
   /** Starts a job; it runs when this resolves. @throws CallError */
