@@ -13,18 +13,6 @@ export const appStyles = css`
     flex: none;
   }
 
-  .notices {
-    display: grid;
-    gap: 4px;
-    max-height: 30vh;
-    overflow: auto;
-    padding: 2px 10px 6px;
-  }
-
-  .notices:empty {
-    display: none;
-  }
-
   .work {
     display: flex;
     flex: 1;

@@ -1,40 +1,26 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import type { Browser } from 'playwright-core';
-import { launchChromium } from '../../scripts/vscode/browser.mjs';
-import { startTestServer } from '../harness/vscodeServer';
-import type { TestServer } from '../harness/vscodeServer';
-import { VsCodeWindow } from '../harness/window';
-import { Wizard } from '../harness/wizard';
+import { ImagesWindow } from '../harness/imagesWindow';
+import type { ImageFolder } from '../harness/imageFolder';
+import type { VsCodeWindow } from '../harness/window';
+import type { Wizard } from '../harness/wizard';
 
 /** The view *Jobs* as a person works it; what the jobs did is asked of qemu-img. */
 describe('jobs', () => {
-  let browser: Browser;
-  let server: TestServer;
-  let folder: string;
+  let opened: ImagesWindow;
+  let images: ImageFolder;
   let window: VsCodeWindow;
   let wizard: Wizard;
 
   before(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'chainscope-jobs-'));
-    qemuImg('create', '-f', 'qcow2', 'base.qcow2', '64M');
-    execFileSync('qemu-io', ['-c', 'write -P 7 0 32M', '-f', 'qcow2', 'base.qcow2'], { cwd: folder });
-    qemuImg('create', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', 'top.qcow2');
-    [browser, server] = await Promise.all([launchChromium(), startTestServer({ log: 'jobs-server' })]);
-    window = await VsCodeWindow.open(browser, server.address(folder));
-    wizard = new Wizard(window);
-    await window.showViewContainer('Image Chains');
-    await window.treeRow(/^top\.qcow2/).waitFor();
+    opened = await ImagesWindow.open('jobs', 'top.qcow2', (folder) => {
+      folder.create('base.qcow2');
+      folder.qemuIo('base.qcow2', 'write -P 7 0 32M');
+      folder.create('top.qcow2', { backing: 'base.qcow2' });
+    });
+    ({ images, window, wizard } = opened);
   });
 
-  after(async () => {
-    await browser.close();
-    await server.stop();
-    await rm(folder, { recursive: true });
-  });
+  after(() => opened.close());
 
   afterEach(async () => {
     await window.clearNotifications();
@@ -42,8 +28,7 @@ describe('jobs', () => {
 
   it('are started after a preview, steered in their row, and stay until they are dismissed', async () => {
     await window.page.getByText('No job runs in this window.').waitFor();
-    await window.treeRow(/^top\.qcow2/).click();
-    await window.tab('top.qcow2').and(window.page.locator('.active')).waitFor();
+    await opened.select('top.qcow2');
     await window.runCommandThatAsks('Chainscope: Flatten…');
     await wizard.choose('At most…');
     // The page is there, with what it suggests.
@@ -76,15 +61,14 @@ describe('jobs', () => {
     await window.notifications().filter({ hasText: 'top.qcow2 holds all of its disk itself now' }).waitFor();
     await window.treeRow(/^Flatten top\.qcow2, done/).waitFor();
     await status.waitFor({ state: 'hidden' });
-    assert.doesNotMatch(qemuImg('info', 'top.qcow2'), /backing file/);
+    assert.doesNotMatch(images.qemuImg('info', 'top.qcow2'), /backing file/);
     await press('Dismiss Job');
     await window.page.getByText('No job runs in this window.').waitFor();
   });
 
   it('are shown as interrupted in the next window, and resumed there', async () => {
-    qemuImg('create', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', 'again.qcow2');
-    await window.treeRow(/^again\.qcow2/).click();
-    await window.tab('again.qcow2').and(window.page.locator('.active')).waitFor();
+    images.create('again.qcow2', { backing: 'base.qcow2' });
+    await opened.select('again.qcow2');
     await window.runCommandThatAsks('Chainscope: Flatten…');
     await wizard.choose('At most…');
     // The page is there, with what it suggests.
@@ -99,13 +83,13 @@ describe('jobs', () => {
     const row = window.treeRow(/^Flatten again\.qcow2, interrupted/);
     await row.waitFor();
     await window.screenshot('job-interrupted');
-    assert.match(qemuImg('check', 'again.qcow2'), /No errors/);
+    assert.match(images.qemuImg('check', 'again.qcow2'), /No errors/);
     await press('Retry or Resume Job');
     await window.treeRow(/^Flatten again\.qcow2, \d+ % · .* left/).waitFor();
     await press('Cancel Job');
     await window.treeRow(/^Flatten again\.qcow2, cancelled/).waitFor();
-    assert.match(qemuImg('info', 'again.qcow2'), /backing file: base\.qcow2/);
-    assert.match(qemuImg('compare', 'again.qcow2', 'base.qcow2'), /identical/);
+    assert.match(images.qemuImg('info', 'again.qcow2'), /backing file: base\.qcow2/);
+    assert.match(images.qemuImg('compare', 'again.qcow2', 'base.qcow2'), /identical/);
   });
 
   /** A button in the row of the job, which shows when the pointer is there. */
@@ -113,9 +97,5 @@ describe('jobs', () => {
     const row = window.treeRow(/^Flatten /);
     await row.hover();
     await row.getByRole('button', { name: title }).click();
-  }
-
-  function qemuImg(...args: string[]): string {
-    return execFileSync('qemu-img', args, { cwd: folder, encoding: 'utf8' });
   }
 });

@@ -1,48 +1,35 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import type { Browser } from 'playwright-core';
-import { launchChromium } from '../../scripts/vscode/browser.mjs';
-import { startTestServer } from '../harness/vscodeServer';
-import type { TestServer } from '../harness/vscodeServer';
-import { VsCodeWindow } from '../harness/window';
-import { Wizard } from '../harness/wizard';
+import { ImagesWindow } from '../harness/imagesWindow';
+import type { ImageFolder } from '../harness/imageFolder';
+import type { VsCodeWindow } from '../harness/window';
+import type { Wizard } from '../harness/wizard';
 
 /** The commands that make, change and compare images, as a person uses them; what they did is asked of qemu-img. */
 describe('managing images', () => {
-  let browser: Browser;
-  let server: TestServer;
-  let folder: string;
+  let opened: ImagesWindow;
+  let images: ImageFolder;
   let window: VsCodeWindow;
   let wizard: Wizard;
 
   before(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'chainscope-manage-'));
-    qemuImg('create', '-f', 'qcow2', 'base.qcow2', '64M');
-    qemuImg('create', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', 'top.qcow2');
-    qemuIo('top.qcow2', 'write -P 7 1M 64k');
-    [browser, server] = await Promise.all([launchChromium(), startTestServer({ log: 'manage-server' })]);
-    window = await VsCodeWindow.open(browser, server.address(folder));
-    wizard = new Wizard(window);
-    await window.showViewContainer('Image Chains');
-    await window.treeRow(/^top\.qcow2/).waitFor();
+    opened = await ImagesWindow.open('manage', 'top.qcow2', (folder) => {
+      folder.create('base.qcow2');
+      folder.create('top.qcow2', { backing: 'base.qcow2' });
+      folder.qemuIo('top.qcow2', 'write -P 7 1M 64k');
+    });
+    ({ images, window, wizard } = opened);
   });
 
-  after(async () => {
-    await browser.close();
-    await server.stop();
-    await rm(folder, { recursive: true });
-  });
+  after(() => opened.close());
 
   afterEach(async () => {
     await window.clearNotifications();
   });
 
   it('compares two images and offers the command', async () => {
-    await select('top.qcow2');
+    await opened.select('top.qcow2');
     await window.runCommandThatAsks('Chainscope: Compare With…');
     await wizard.page('Compare top.qcow2 With', '1/2');
     await wizard.choose('base.qcow2');
@@ -55,7 +42,7 @@ describe('managing images', () => {
     await told.waitFor();
     await window.screenshot('compare');
     await window.notificationButton('Copy as qemu-img Command').click();
-    assert.equal(await window.clipboard(), `qemu-img compare -f qcow2 -F qcow2 ${join(folder, 'top.qcow2')} ${join(folder, 'base.qcow2')}`);
+    assert.equal(await window.clipboard(), `qemu-img compare -f qcow2 -F qcow2 ${images.of('top.qcow2')} ${images.of('base.qcow2')}`);
   });
 
   it('creates an image in a few pages, the last of which shows what it comes to', async () => {
@@ -68,7 +55,7 @@ describe('managing images', () => {
     await wizard.type('10G');
     await wizard.message(/10 GiB/).waitFor();
     await wizard.accept();
-    await wizard.type(join(folder, 'new.qcow2'));
+    await wizard.type(images.of('new.qcow2'));
     await wizard.accept();
     await wizard.page('New Image', '4/4');
     await window.screenshot('new-image');
@@ -78,11 +65,11 @@ describe('managing images', () => {
       .click();
     await window.notifications().filter({ hasText: 'new.qcow2 is created' }).waitFor();
     await window.treeRow(/^new\.qcow2/).waitFor();
-    assert.match(qemuImg('info', 'new.qcow2'), /virtual size: 10 GiB/);
+    assert.match(images.qemuImg('info', 'new.qcow2'), /virtual size: 10 GiB/);
   });
 
   it('asks before a disk is shrunk, and says what builds on it', async () => {
-    await select('base.qcow2');
+    await opened.select('base.qcow2');
     await window.runCommandThatAsks('Chainscope: Resize…');
     await wizard.type('-16M');
     await wizard.message(/cuts off the last 16 MiB/).waitFor();
@@ -93,11 +80,11 @@ describe('managing images', () => {
     await window.screenshot('resize-review');
     await dialog.getByRole('button', { name: 'Shrink' }).click();
     await window.notifications().filter({ hasText: 'base.qcow2 is now 48 MiB' }).waitFor();
-    assert.match(qemuImg('info', 'base.qcow2'), /virtual size: 48 MiB/);
+    assert.match(images.qemuImg('info', 'base.qcow2'), /virtual size: 48 MiB/);
   });
 
   it('serves an image, shows who is connected, and ends it', async () => {
-    await select('top.qcow2');
+    await opened.select('top.qcow2');
     await window.runCommandThatAsks('Chainscope: Export over NBD…');
     await wizard.choose('Read');
     await wizard.choose('TCP port on 127.0.0.1');
@@ -122,21 +109,4 @@ describe('managing images', () => {
     await window.page.getByText('This window serves no image.').waitFor();
     assert.throws(() => execFileSync('qemu-img', ['info', uri], { stdio: 'pipe' }));
   });
-
-  /** Clicks an image's row; commands are about the image whose editor is in front. */
-  async function select(name: string): Promise<void> {
-    await window.treeRow(new RegExp(`^${name.replace('.', String.raw`\.`)}`)).click();
-    await window.tab(name).and(window.page.locator('.active')).waitFor();
-  }
-
-  function qemuImg(...args: string[]): string {
-    return execFileSync('qemu-img', args, { cwd: folder, encoding: 'utf8' });
-  }
-
-  function qemuIo(image: string, ...commands: string[]): string {
-    return execFileSync('qemu-io', [...commands.flatMap((command) => ['-c', command]), '-f', 'qcow2', image], {
-      cwd: folder,
-      encoding: 'utf8',
-    });
-  }
 });

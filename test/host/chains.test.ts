@@ -6,7 +6,7 @@ import * as vscode from 'vscode';
 
 import type { ChainscopeApi } from '../../src/extension';
 import { api, workspaceFolder } from './extension';
-import { ImageFolder } from './qemu';
+import { ImageFolder } from '../harness/imageFolder';
 import { ShownTree, type ShownRow } from './tree';
 
 /** A chain as an outline of labels, indented by depth. */

@@ -5,7 +5,7 @@ import * as vscode from 'vscode';
 
 import type { CheckReport } from '../../src/protocol/check';
 import { api, workspaceFolder } from './extension';
-import { ImageFolder } from './qemu';
+import { ImageFolder } from '../harness/imageFolder';
 
 describe('the command Check Image', () => {
   let images: ImageFolder;

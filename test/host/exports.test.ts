@@ -11,7 +11,7 @@ import type { ChainscopeApi } from '../../src/extension';
 import type { ExportInfo } from '../../src/protocol/exports';
 import { api, workspaceFolder } from './extension';
 import { choosesFile, Person, picks, types } from './person';
-import { ImageFolder } from './qemu';
+import { ImageFolder } from '../harness/imageFolder';
 import { ShownTree, type ShownRow } from './tree';
 
 const run = promisify(execFile);

@@ -9,7 +9,7 @@ import * as vscode from 'vscode';
 import type { ChainscopeApi } from '../../src/extension';
 import { api, workspaceFolder } from './extension';
 import { agrees, choosesFile, Person, picks, types } from './person';
-import { ImageFolder } from './qemu';
+import { ImageFolder } from '../harness/imageFolder';
 
 const run = promisify(execFile);
 

@@ -6,7 +6,7 @@ import * as vscode from 'vscode';
 
 import { api, workspaceFolder } from './extension';
 import { agrees, choosesFile, Person, picks, types } from './person';
-import { ImageFolder } from './qemu';
+import { ImageFolder } from '../harness/imageFolder';
 import { ShownTree } from './tree';
 
 interface Info {

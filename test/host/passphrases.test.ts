@@ -7,7 +7,7 @@ import * as vscode from 'vscode';
 
 import { workspaceFolder } from './extension';
 import { choosesFile, leaves, Person, picks, types } from './person';
-import { ImageFolder } from './qemu';
+import { ImageFolder } from '../harness/imageFolder';
 
 const run = promisify(execFile);
 const RUN = /^\$\(check\)/;

@@ -1,17 +1,20 @@
 import { css, html, LitElement, type PropertyValues, type TemplateResult } from 'lit';
-import { MAP_OUTSIDE, MAP_TILE_SIDE, type MapRequest, type MapShape } from '../../src/protocol/inspect';
+import { MAP_OUTSIDE, type MapRequest, type MapShape } from '../../src/protocol/inspect';
 import { base } from '../components/styles';
 import type { ImageClient } from '../../src/protocol/imageClient';
 import { MAP_PAINTED, markAfterPaint } from '../painted';
 import type { Problem } from '../problem';
 import { colourOf, cssColour, onThemeChange } from '../theme';
+import { cursorAt, neighbour } from './cell-cursor';
 import { classAt, drawScene, type Cell } from './draw';
 import { FrameProbe } from './frame-probe';
 import { recogniseGestures } from './gestures';
+import { onMapKey } from './map-keys';
 import { makePalette, type Palette } from './palette';
 import { TileCache, type TileKey } from './tile-cache';
 import { TileLoader } from './tile-loader';
 import { MapViewport, type KeptViewport } from './viewport';
+import { baseLevel, visibleTiles, wantedTiles } from './wanted-tiles';
 
 /** A cell under the pointer or the cursor. */
 export interface CellDetail {
@@ -22,9 +25,6 @@ export interface CellDetail {
   readonly clientX: number;
   readonly clientY: number;
 }
-
-/** Zoom of one key press or button. */
-export const ZOOM_STEP = Math.SQRT2;
 
 /** A cluster that a link leads to is shown at least this large, in CSS pixels. */
 const REVEALED_SIZE = 10;
@@ -252,11 +252,6 @@ export class MapCanvas extends LitElement {
     }
   }
 
-  private get baseLevel(): number {
-    const side = Math.max(this.shape.width, this.shape.height);
-    return Math.min(this.shape.levels - 1, Math.max(0, Math.ceil(Math.log2(side / MAP_TILE_SIDE))));
-  }
-
   private draw(at: number): void {
     const { context } = this;
     if (context === null || !this.isConnected || context.canvas.width === 0 || context.canvas.clientWidth === 0) {
@@ -270,14 +265,14 @@ export class MapCanvas extends LitElement {
       cache: this.cache,
       palette: this.palette,
       levels: this.shape.levels,
-      baseLevel: this.baseLevel,
+      baseLevel: baseLevel(this.shape),
       ...this.lines,
       hovered: this.hovered,
       cursor: this.shadowRoot?.activeElement === null ? null : this.cursor,
       selected: this.selected,
     });
-    this.wantTiles();
-    if (!this.painted && this.visibleTilesAreHere()) {
+    this.loader.want(wantedTiles(this.viewport, this.shape));
+    if (!this.painted && visibleTiles(this.viewport, this.shape).every((tile) => this.cache.has(tile))) {
       this.painted = true;
       void markAfterPaint(MAP_PAINTED);
     }
@@ -294,57 +289,10 @@ export class MapCanvas extends LitElement {
     return makePalette(this, this.shape, this.only);
   }
 
-  private visibleTilesAreHere(): boolean {
-    const level = this.viewport.level(this.shape.levels);
-    const tiles = this.viewport.visible(level, MAP_TILE_SIDE);
-    for (let y = tiles.top; y < tiles.bottom; y++) {
-      for (let x = tiles.left; x < tiles.right; x++) {
-        if (!this.cache.has({ level, x, y })) {
-          return false;
-        }
-      }
-    }
-    return true;
-  }
-
-  /** The whole map coarsely, then what is visible from the middle outwards, then what a pan or a zoom out would show next. */
-  private wantTiles(): void {
-    const { levels } = this.shape;
-    const level = this.viewport.level(levels);
-    const wanted: TileKey[] = [{ level: this.baseLevel, x: 0, y: 0 }];
-    const visible = this.viewport.visible(level, MAP_TILE_SIDE);
-    const middleX = (visible.left + visible.right - 1) / 2;
-    const middleY = (visible.top + visible.bottom - 1) / 2;
-    const near: { key: TileKey; distance: number }[] = [];
-    const last = this.tilesOf(level);
-    for (let y = Math.max(0, visible.top - 1); y < Math.min(last.bottom, visible.bottom + 1); y++) {
-      for (let x = Math.max(0, visible.left - 1); x < Math.min(last.right, visible.right + 1); x++) {
-        const inside = x >= visible.left && x < visible.right && y >= visible.top && y < visible.bottom;
-        near.push({ key: { level, x, y }, distance: Math.hypot(x - middleX, y - middleY) + (inside ? 0 : 1000) });
-      }
-    }
-    near.sort((a, b) => a.distance - b.distance);
-    wanted.push(...near.map(({ key }) => key));
-    if (level < this.baseLevel) {
-      const coarser = this.viewport.visible(level + 1, MAP_TILE_SIDE);
-      for (let y = coarser.top; y < coarser.bottom; y++) {
-        for (let x = coarser.left; x < coarser.right; x++) {
-          wanted.push({ level: level + 1, x, y });
-        }
-      }
-    }
-    this.loader.want(wanted);
-  }
-
-  private tilesOf(level: number): { readonly right: number; readonly bottom: number } {
-    const side = MAP_TILE_SIDE * 2 ** level;
-    return { right: Math.ceil(this.shape.width / side), bottom: Math.ceil(this.shape.height / side) };
-  }
-
   private cellAt(x: number, y: number): Cell | null {
     const level = this.viewport.level(this.shape.levels);
     const cell = this.viewport.cellAt(x, y, level);
-    return cell === null || classAt(this.cache, { level, ...cell }) === MAP_OUTSIDE ? null : { level, ...cell };
+    return cell === null || this.isOutside({ level, ...cell }) ? null : { level, ...cell };
   }
 
   private hover(at: { readonly x: number; readonly y: number } | null): void {
@@ -383,76 +331,32 @@ export class MapCanvas extends LitElement {
   }
 
   private readonly onKey = (event: KeyboardEvent): void => {
-    if (event.altKey || event.metaKey || event.ctrlKey) {
-      return;
-    }
-    const page = Math.max(1, Math.round(this.clientHeight / 2));
-    switch (event.key) {
-      case 'ArrowLeft':
-        this.step(event.shiftKey, -1, 0);
-        break;
-      case 'ArrowRight':
-        this.step(event.shiftKey, 1, 0);
-        break;
-      case 'ArrowUp':
-        this.step(event.shiftKey, 0, -1);
-        break;
-      case 'ArrowDown':
-        this.step(event.shiftKey, 0, 1);
-        break;
-      case 'PageUp':
-        this.pan(0, -page);
-        break;
-      case 'PageDown':
-        this.pan(0, page);
-        break;
-      case '+':
-      case '=':
-        this.zoomAtCursor(ZOOM_STEP);
-        break;
-      case '-':
-        this.zoomAtCursor(1 / ZOOM_STEP);
-        break;
-      case 'Home':
-        this.fit();
-        break;
-      case 'Enter':
-      case ' ':
-        this.tell('cell-pick', this.currentCursor());
-        break;
-      default:
-        return;
-    }
-    event.preventDefault();
+    onMapKey(
+      event,
+      {
+        step: (right, down) => this.step(right, down),
+        pan: (right, down) => {
+          const ratio = window.devicePixelRatio;
+          this.viewport.panBy(right * ratio, down * ratio);
+          this.moved();
+        },
+        zoom: (factor) => this.zoomAtCursor(factor),
+        fit: () => this.fit(),
+        pick: () => this.tell('cell-pick', this.currentCursor()),
+      },
+      { width: this.clientWidth, height: this.clientHeight },
+    );
   };
 
-  /** Arrow keys move the cursor by a cell; with shift they move the map. */
-  private step(pan: boolean, x: number, y: number): void {
-    if (pan) {
-      this.pan((x * this.clientWidth) / 8, (y * this.clientHeight) / 8);
+  private step(right: number, down: number): void {
+    const next = neighbour(this.currentCursor(), right, down, this.viewport);
+    if (this.isOutside(next)) {
       return;
     }
-    const from = this.currentCursor();
-    const side = 2 ** from.level;
-    const columns = Math.ceil(this.shape.width / side);
-    const rows = Math.ceil(this.shape.height / side);
-    const next = {
-      level: from.level,
-      x: Math.min(columns - 1, Math.max(0, from.x + x)),
-      y: Math.min(rows - 1, Math.max(0, from.y + y)),
-    };
-    if (classAt(this.cache, next) === MAP_OUTSIDE) {
-      return;
-    }
+    const side = 2 ** next.level;
     this.cursor = next;
     this.viewport.keepInside(next.x * side, next.y * side, side);
     this.tell('cell-cursor', next);
-    this.moved();
-  }
-
-  private pan(x: number, y: number): void {
-    const ratio = window.devicePixelRatio;
-    this.viewport.panBy(x * ratio, y * ratio);
     this.moved();
   }
 
@@ -469,18 +373,12 @@ export class MapCanvas extends LitElement {
     this.moved();
   }
 
-  /** The cursor as a cell of the level that is shown; in the middle when there was none. */
   private currentCursor(): Cell {
-    const level = this.viewport.level(this.shape.levels);
-    if (this.cursor !== null) {
-      const shift = 2 ** (level - this.cursor.level);
-      return { level, x: Math.floor(this.cursor.x / shift), y: Math.floor(this.cursor.y / shift) };
-    }
-    const { centerX, centerY } = this.viewport.kept;
-    const side = 2 ** level;
-    const inside = (at: number, length: number) => Math.floor(Math.min(Math.max(at, 0), length - 1) / side);
-    const middle = { level, x: inside(centerX, this.shape.width), y: inside(centerY, this.shape.height) };
-    return classAt(this.cache, middle) === MAP_OUTSIDE ? { level, x: 0, y: 0 } : middle;
+    return cursorAt(this.cursor, this.viewport.level(this.shape.levels), this.viewport, (cell) => this.isOutside(cell));
+  }
+
+  private isOutside(cell: Cell): boolean {
+    return classAt(this.cache, cell) === MAP_OUTSIDE;
   }
 
   private readonly onFocus = (): void => {

@@ -32,11 +32,11 @@ export class ImageFolder {
     return this.of(name);
   }
 
-  qemuImg(...args: string[]): void {
+  /** Runs qemu-img in the folder. @returns what it prints */
+  qemuImg(...args: string[]): string {
     for (let tries = 0; ; tries++) {
       try {
-        execFileSync('qemu-img', args, { cwd: this.path, stdio: ['ignore', 'pipe', 'pipe'] });
-        return;
+        return execFileSync('qemu-img', args, { cwd: this.path, stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' });
       } catch (error) {
         // On a machine whose clock of CPU time is coarse, it sometimes fails to measure how fast it hashes a passphrase.
         if (tries >= 30 || !String(error).includes('Unable to get accurate CPU usage')) {
