@@ -1,6 +1,6 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { runTool } from './tools';
 
 /** A small file system of its own, to be filled. */
@@ -11,12 +11,41 @@ export interface SmallMount {
 }
 
 /** Mounts a tmpfs of so many bytes. @throws Error that says what is needed where that is not possible */
-export async function mountSmall(bytes: number): Promise<SmallMount> {
+export function mountSmall(bytes: number): Promise<SmallMount> {
+  return mounted(['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs'], null);
+}
+
+/** The same with an ext4 in a file, all of whose blocks anybody may use. */
+export async function mountSmallExt4(bytes: number): Promise<SmallMount> {
+  const device = join(await mkdtemp(join(tmpdir(), 'chainscope-device-')), 'ext4');
+  await writeFile(device, '');
+  await truncate(device, bytes);
+  const made = await runTool('mkfs.ext4', ['-q', '-m', '0', '-O', '^has_journal', device]);
+  if (made.code !== 0) {
+    throw new Error(`No ext4 could be made: ${made.stderr}`);
+  }
+  return mounted(['-o', 'loop', device], dirname(device));
+}
+
+/** Fills a file system until not even a kilobyte fits. @throws Error where that does not end */
+export async function fillUp({ path }: SmallMount): Promise<void> {
+  for (const [index, block] of [65536, 1024, 65536, 1024].entries()) {
+    // What was written and not placed yet counts for more than it takes.
+    await runTool('sync', ['-f', path]);
+    const { stderr } = await runTool('dd', ['if=/dev/zero', `of=${join(path, `filler${index}`)}`, `bs=${block}`]);
+    if (!stderr.includes('No space left on device')) {
+      throw new Error(`${path} does not get full: ${stderr}`);
+    }
+  }
+}
+
+/** @param remains a folder that is of no use after the mount */
+async function mounted(what: readonly string[], remains: string | null): Promise<SmallMount> {
   const path = await mkdtemp(join(tmpdir(), 'chainscope-mount-'));
-  const { code, stderr } = await runTool('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', path]);
+  const { code, stderr } = await runTool('mount', [...what, path]);
   if (code !== 0) {
     await rm(path, { recursive: true });
-    throw new Error(`A tmpfs must be mounted at ${path}, which needs root and CAP_SYS_ADMIN: ${stderr}`);
+    throw new Error(`A file system must be mounted at ${path}, which needs root and CAP_SYS_ADMIN: ${stderr}`);
   }
   return {
     path,
@@ -29,6 +58,9 @@ export async function mountSmall(bytes: number): Promise<SmallMount> {
     async dispose() {
       await runTool('umount', ['-l', path]);
       await rm(path, { recursive: true });
+      if (remains !== null) {
+        await rm(remains, { recursive: true });
+      }
     },
   };
 }

@@ -38,16 +38,26 @@ export async function allocation(args: readonly string[], context: Context): Pro
       throw new CommandError(`The range ends at ${end}, past the end of the disk of ${reader.size} bytes.`);
     }
     const pace = new Pace();
-    const rows: AllocatedRange[] = [];
-    for (let at = offset; at < end;) {
+    const { out } = context;
+    const write = json ? jsonRows(out) : humanRows(out);
+    let row = null as AllocatedRange | null;
+    for (let at = offset; at < end && out.wanted;) {
       const extent = reader.blockStatus(at, end - at);
-      rows.push(rangeOf(at, extent, extent.depth === null ? null : chain.layers[extent.depth]!.filename));
+      const next = rangeOf(at, extent, extent.depth === null ? null : chain.layers[extent.depth]!.filename);
+      const joined = row === null ? next : join(row, next);
+      if (row !== null && joined === null) {
+        write(row);
+      }
+      row = joined ?? next;
       at += extent.length;
       if (pace.due()) {
         await pace.turn(at - offset, end - offset);
       }
     }
-    context.out.write(json ? `${prettyJson(rows.map((row) => ({ ...row })))}\n` : rows.map(textOf).join(''));
+    if (row !== null) {
+      write(row);
+    }
+    out.write(json ? '\n]\n' : '');
     return 0;
   } finally {
     chain.close();
@@ -73,7 +83,51 @@ function rangeOf(start: number, extent: ChainExtent, filename: string | null): A
   return { start, length, allocated: depth === 0, class: kind, depth, filename, offset: hostOffset };
 }
 
-function textOf({ start, length, allocated, class: kind, filename, offset }: AllocatedRange): string {
-  const place = filename === null ? '' : ` ${filename}${offset === null ? '' : ` at ${offset}`}`;
-  return `${start} ${length} ${allocated ? 'allocated' : 'thin'} ${kind}${place}\n`;
+/** Two ranges that say the same of places one behind the other, as one; null for others. */
+function join(before: AllocatedRange, next: AllocatedRange): AllocatedRange | null {
+  const follows = before.offset === null ? next.offset === null : next.offset === before.offset + before.length;
+  const same = before.class === next.class && before.depth === next.depth;
+  return follows && same ? { ...before, length: before.length + next.length } : null;
+}
+
+/** Writes ranges as they come: an image may have millions. */
+type RowWriter = (row: AllocatedRange) => void;
+
+function jsonRows(out: Context['out']): RowWriter {
+  let first = true;
+  out.write('[');
+  return (row) => {
+    out.write(`${first ? '' : ','}\n${prettyJson({ ...row }).replace(/^/gm, '    ')}`);
+    first = false;
+  };
+}
+
+/** What a range holds, in words. */
+const CONTENT: Readonly<Record<ChainExtent['class'], string>> = {
+  data: 'data',
+  zero: 'zeroes',
+  compressed: 'compressed',
+  unallocated: 'nothing',
+};
+
+function humanRows(out: Context['out']): RowWriter {
+  const line = (...cells: readonly [string, string, string, string, string, string]) => {
+    out.write(
+      `${cells
+        .map((cell, index) => cell.padEnd(WIDTHS[index] ?? 0))
+        .join('')
+        .trimEnd()}\n`,
+    );
+  };
+  line('Offset', 'Length', 'Allocated', 'Content', 'Mapped to', 'File');
+  return ({ start, length, allocated, class: kind, filename, offset }) => {
+    line(hexadecimal(start), hexadecimal(length), allocated ? 'yes' : 'no', CONTENT[kind], hexadecimal(offset), filename ?? '');
+  };
+}
+
+const WIDTHS: readonly number[] = [16, 16, 11, 13, 16];
+
+/** As `map` has it: zero has no prefix. */
+function hexadecimal(value: number | null): string {
+  return value === null ? '' : value === 0 ? '0' : `0x${value.toString(16)}`;
 }

@@ -70,31 +70,38 @@ async function allocateRange(
 ): Promise<void> {
   for (let at = start; at < end;) {
     const own = await image.blockStatus(at, end - at);
-    const rest = Math.min(own.length, end - at);
-    if (own.class === 'unallocated') {
-      const above = await statusAbove(image.backing, null, at, rest);
-      // A whole cluster at a time: a part of one that is written brings the rest along from below.
-      const cluster = image.clusterSize ?? 1;
-      const length = Math.min(rest, Math.ceil((at + above.length) / cluster) * cluster - at);
-      if (above.class === 'data' || length !== above.length) {
+    let length = Math.min(own.length, end - at);
+    switch (own.class) {
+      case 'unallocated': {
+        const above = await statusAbove(image.backing, null, at, length);
+        // A whole cluster at a time: a part of one that is written brings the rest along from below.
+        const cluster = image.clusterSize ?? 1;
+        length = Math.min(length, Math.ceil((at + above.length) / cluster) * cluster - at);
+        if (above.class === 'data' || length !== above.length) {
+          totals.copied += length;
+          await rewrite(image, at, length);
+        } else {
+          totals.zeroed += length;
+          await zero(image, mode, at, length, image.backing !== null);
+        }
+        break;
+      }
+      case 'zero':
+        totals.zeroed += length;
+        await zero(image, mode, at, length, image.driver === 'raw');
+        break;
+      case 'data':
+        // It may lie in a hole of the file, or share its blocks or its clusters.
+        if ((await image.reserve?.(at, length)) !== true) {
+          totals.copied += length;
+          await rewrite(image, at, length);
+        }
+        break;
+      case 'compressed':
         totals.copied += length;
         await rewrite(image, at, length);
-      } else {
-        totals.zeroed += length;
-        await zero(image, mode, at, length);
-      }
-      at += length;
-      continue;
     }
-    if (own.class === 'zero' && image.driver === 'raw' && mode === 'metadata') {
-      totals.zeroed += rest;
-      await image.writeZeroes(at, rest);
-    } else {
-      // Also what is there: it may lie in a hole of the file, be compressed, or be a snapshot's too.
-      totals[own.class === 'zero' ? 'zeroed' : 'copied'] += rest;
-      await rewrite(image, at, rest);
-    }
-    at += rest;
+    at += length;
   }
 }
 
@@ -104,13 +111,32 @@ async function rewrite(image: BlockNode, offset: number, length: number): Promis
   await image.write(offset, bytes);
 }
 
-async function zero(image: BlockNode, mode: AllocationMode, offset: number, length: number): Promise<void> {
-  if (mode === 'zero' || !(image instanceof Qcow2Node)) {
+/** Gives space to what reads as zero. @param hide it does so only until the image says so itself, or a write could run out of space */
+async function zero(image: BlockNode, mode: AllocationMode, offset: number, length: number, hide: boolean): Promise<void> {
+  if (mode === 'zero' || !(image instanceof Qcow2Node || image.driver === 'raw')) {
     await image.write(offset, new Uint8Array(length));
     return;
   }
-  if (image.backing !== null) {
-    await image.writeZeroes(offset, length);
+  const end = offset + length;
+  const cluster = image.clusterSize ?? 1;
+  // Subclusters of a cluster that holds data besides are written.
+  const from = Math.min(end, Math.ceil(offset / cluster) * cluster);
+  const to = end === image.size ? end : Math.max(from, Math.floor(end / cluster) * cluster);
+  for (const [start, rest] of [
+    [offset, from - offset],
+    [to, end - to],
+  ] as const) {
+    if (rest > 0) {
+      await image.write(start, new Uint8Array(rest));
+    }
   }
-  await image.preallocate(offset, length, 'falloc');
+  if (from === to) {
+    return;
+  }
+  if (hide) {
+    await image.writeZeroes(from, to - from);
+  }
+  if (image instanceof Qcow2Node) {
+    await image.reserveZeroes(from, to - from);
+  }
 }

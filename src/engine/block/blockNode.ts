@@ -69,6 +69,11 @@ export interface BlockNode {
   flush(): Promise<void>;
   /** What this image itself says, without what lies below. At least one byte, at most `length`. */
   blockStatus(guestOffset: number, length: number): Awaitable<NodeStatus>;
+  /**
+   * Gets space for a range that has its place in the file already, so that writing there cannot run out of it; what it holds stays.
+   * @returns false where only writing the range does that
+   */
+  reserve?(guestOffset: number, length: number): Awaitable<boolean>;
   /** Whether it, with what lies below, knows the bytes to be zeroes; for nodes that need not ask those below one by one. */
   dataAhead?(guestOffset: number, length: number): Awaitable<DataAhead>;
   /** These bytes will be read soon (see ByteSource). What is not known without waiting is left out. */

@@ -9,6 +9,7 @@ import type { Storage, StoragePreallocation } from './storage';
 const KEEP_SIZE = 1;
 const PUNCH_HOLE = 2;
 const ZERO_RANGE = 16;
+const UNSHARE_RANGE = 64;
 
 /** The system or the file system cannot do it; it is done another way then. */
 const NOT_SUPPORTED: readonly string[] = ['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EINVAL'];
@@ -114,6 +115,16 @@ export class FileStorage extends FileSource implements Storage {
     if (inside > 0 && this.regular) {
       this.allocate(PUNCH_HOLE | KEEP_SIZE, hostOffset, inside);
     }
+  }
+
+  reserve(hostOffset: number, length: number): boolean {
+    this.requireWritable();
+    if (!this.regular) {
+      return true;
+    }
+    // What another file shares (a reflink) has blocks, but not for a write; a file system that shares nothing knows no such mode.
+    this.allocate(UNSHARE_RANGE | KEEP_SIZE, hostOffset, length);
+    return this.allocate(KEEP_SIZE, hostOffset, length);
   }
 
   truncate(size: number, preallocation: StoragePreallocation = 'off'): void {

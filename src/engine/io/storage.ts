@@ -27,6 +27,12 @@ export interface Storage extends ByteSource {
    */
   discard(hostOffset: number, length: number): Awaitable<void>;
   /**
+   * Gets blocks for a range inside the file that nobody else shares, so that later writes cannot run out of space; what it holds stays.
+   * @returns false where that is not possible, and only writing the range does it
+   * @throws EngineError `file.io`, `file.full`
+   */
+  reserve?(hostOffset: number, length: number): boolean;
+  /**
    * Sets the file's length. What is new reads as zero.
    * @throws EngineError `file.io`, `file.full`
    */

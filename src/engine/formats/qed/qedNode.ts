@@ -187,6 +187,15 @@ export class QedNode implements BlockNode {
     }));
   }
 
+  reserve(guestOffset: number, length: number): Awaitable<boolean> {
+    this.requests.require(guestOffset, length, this.bytes);
+    this.requireWritable();
+    return after(this.lookup(guestOffset, length), (run) => {
+      const there = run.kind === 'data' && run.length >= length && run.hostOffset + length <= this.storage.size;
+      return there && (this.storage.reserve?.(run.hostOffset, length) ?? false);
+    });
+  }
+
   async resize(size: number, preallocation: Preallocation = 'off'): Promise<void> {
     this.requireWritable();
     const { tableEntries, l2Coverage } = this.metadata;

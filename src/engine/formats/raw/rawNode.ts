@@ -104,6 +104,13 @@ export class RawNode implements BlockNode {
     });
   }
 
+  reserve(guestOffset: number, length: number): boolean {
+    this.requests.require(guestOffset, length, this.size);
+    this.requireWritable();
+    // The disk may end in the last sector of the file, which the file need not fill.
+    return this.storage.reserve?.(guestOffset, Math.min(length, this.storage.size - guestOffset)) ?? false;
+  }
+
   async resize(size: number, preallocation: Preallocation = 'off'): Promise<void> {
     this.requireWritable();
     if (preallocation === 'metadata') {

@@ -81,7 +81,7 @@ export class GuestWriter {
   }
 
   /** Bytes from `at` on that lie one after the other in clusters which are the guest's alone. */
-  private inPlace(at: number, end: number): { readonly host: number; readonly length: number } | null {
+  inPlace(at: number, end: number): { readonly host: number; readonly length: number } | null {
     const { clusterSize } = this;
     const { codec, tables, metadata } = this.parts;
     if (!this.entries.find(at) || !tables.isCopied(Math.floor(at / metadata.l2Coverage))) {

@@ -60,6 +60,7 @@ export class Qcow2Node implements BlockNode {
   private readonly zeroes: ZeroWriter;
   private readonly discarder: Discarder;
   private readonly compressor: CompressedWriter;
+  private readonly reserver: Reserver;
   private readonly resizer: Resizer;
   private readonly corruption: Corruption;
   private readonly claims = new Claims();
@@ -135,8 +136,8 @@ export class Qcow2Node implements BlockNode {
     this.zeroes = new ZeroWriter(parts, entries, this.writer);
     this.discarder = new Discarder(parts, entries);
     this.compressor = new CompressedWriter(parts, entries, this.writer);
-    const reserver = new Reserver(parts, entries, this.writer);
-    const writers = { entries, zeroes: this.zeroes, discarder: this.discarder, reserver };
+    this.reserver = new Reserver(parts, entries, this.writer);
+    const writers = { entries, zeroes: this.zeroes, discarder: this.discarder, reserver: this.reserver };
     this.resizer = new Resizer(parts, writers, this.header, (size) => {
       this.current = { ...this.current, size };
       this.map = new Qcow2ClusterMap(metadata, this.tables, size);
@@ -342,10 +343,39 @@ export class Qcow2Node implements BlockNode {
     yield this.order.commit();
   }
 
-  /** Gives a range clusters of its own, where it has none; what the guest reads stays. */
-  async preallocate(guestOffset: number, length: number, preallocation: Preallocation): Promise<void> {
+  reserve(guestOffset: number, length: number): Awaitable<boolean> {
     this.requests.require(guestOffset, length, this.size);
-    await this.changing(() => this.resizer.preallocate(guestOffset, guestOffset + length, preallocation));
+    this.requireWritable();
+    return this.guarded(() => loading(() => this.reserveInPlace(guestOffset, guestOffset + length)));
+  }
+
+  private reserveInPlace(guestOffset: number, end: number): boolean {
+    const { file } = this.data;
+    for (let at = guestOffset; at < end;) {
+      const place = this.writer.inPlace(at, end);
+      if (!place || place.host + place.length > file.size || file.reserve?.(place.host, place.length) !== true) {
+        return false;
+      }
+      at += place.length;
+    }
+    return true;
+  }
+
+  /**
+   * Gives clusters that read as zero space of their own: none that a snapshot has too, and with blocks of the file system. What the guest
+   * reads stays; what shows through from below, and what holds data, is left as it is.
+   * @param guestOffset and `length` whole clusters, or up to the end of the disk
+   */
+  async reserveZeroes(guestOffset: number, length: number): Promise<void> {
+    this.requests.require(guestOffset, length, this.size);
+    await this.changing(() => this.reserveZeroSteps(guestOffset, guestOffset + length));
+  }
+
+  private *reserveZeroSteps(guestOffset: number, end: number): Steps<void> {
+    yield* this.preparation.ensure();
+    for (let at = guestOffset; at < end;) {
+      at = (yield* this.reserver.reserve(at, end, 'blocks')).next;
+    }
   }
 
   async close(): Promise<void> {

@@ -158,7 +158,7 @@ export class Resizer {
     const { data } = this.parts;
     let length = data.file.size;
     for (let at = from; at < end;) {
-      const reserved = yield* this.writers.reserver.reserve(at, end, preallocation === 'full');
+      const reserved = yield* this.writers.reserver.reserve(at, end, preallocation === 'full' ? 'full' : 'place');
       at = reserved.next;
       length = Math.max(length, reserved.hostEnd);
     }
