@@ -42,6 +42,8 @@ export class FileStorage extends FileSource implements Storage {
   readonly writable: boolean;
   private readonly durable: boolean;
   private readonly regular: boolean;
+  /** Why nothing is flushed any more; null while all is well. */
+  private lost: EngineError | null = null;
 
   private constructor(path: string, name: string, fd: number, writable: boolean, durable: boolean) {
     super(path, name, fd);
@@ -166,7 +168,11 @@ export class FileStorage extends FileSource implements Storage {
     return new Promise((resolve, reject) => {
       fs.fdatasync(this.fd, (cause) => {
         if (cause) {
-          reject(fileError(this.name, 'Flushing', cause));
+          // The system tells of it once and forgets the bytes: to whoever flushes next all would seem well.
+          this.lost ??= fileError(this.name, 'Flushing', cause);
+        }
+        if (this.lost) {
+          reject(this.lost);
         } else {
           resolve();
         }
