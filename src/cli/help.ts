@@ -348,6 +348,7 @@ const COMMANDS: Readonly<Record<string, CommandHelp>> = {
       ['-B, --bitmap NAME', 'let clients ask what a persistent bitmap says'],
       ['--copy-on-read', 'copy what is read from backing files into the image'],
       ['--discard unmap|ignore', 'what clients give up is given back to the file system, or kept (ignore)'],
+      ['--detect-zeroes on|off|unmap', 'zeroes that clients write become zeroes that take no room; unmap: also where room was taken'],
       ['--tls-creds ID', 'serve only clients with TLS; ID of --object tls-creds-x509,id=ID,endpoint=server,dir=FOLDER'],
       ['-L, --list', 'tell what a server offers (-k, or -b and -p) instead of serving'],
       ['--tls-hostname NAME', "with --list, the name that the server's certificate must have"],

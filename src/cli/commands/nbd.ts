@@ -5,7 +5,7 @@ import { BlockGraph } from '../../engine/block/graph/blockGraph';
 import type { OpenedImage } from '../../engine/block/graph/openedImage';
 import type { Layer } from '../../engine/block/layer';
 import { EngineError } from '../../engine/errors';
-import type { NbdExport } from '../../engine/exports/nbdExport';
+import type { DetectZeroes, NbdExport } from '../../engine/exports/nbdExport';
 import { NbdServer, type NbdAddress } from '../../engine/exports/nbdServer';
 import { storedBitmap } from '../../engine/exports/storedBitmap';
 import { followGate } from '../../engine/gate/policies';
@@ -92,13 +92,15 @@ interface Settings {
   readonly allowRemote: boolean;
   readonly maxClients: number;
   readonly discard: 'unmap' | 'ignore';
+  readonly detectZeroes: DetectZeroes;
 }
 
 function readSettings(line: CommandLine): Settings {
   requireCacheMode(line.value('cache'), 1);
-  const detectZeroes = line.value('detect-zeroes') ?? 'off';
-  if (detectZeroes !== 'off') {
-    throw new CommandError(`--detect-zeroes=${detectZeroes} is not available in this version`);
+  const discard = readDiscard(line.value('discard'));
+  const detectZeroes = readDetectZeroes(line.value('detect-zeroes'));
+  if (detectZeroes === 'unmap' && discard !== 'unmap') {
+    throw new CommandError('setting detect-zeroes to unmap is not allowed without setting discard operation to unmap');
   }
   if (line.has('copy-on-read') && line.has('read-only')) {
     throw new CommandError("Can't use copy-on-read on read-only device");
@@ -115,7 +117,8 @@ function readSettings(line: CommandLine): Settings {
     // Who names the address wants to be reached there.
     allowRemote: line.has('bind'),
     maxClients: readNumber(line, 'shared', 1, 'Invalid shared device number'),
-    discard: readDiscard(line.value('discard')),
+    discard,
+    detectZeroes,
   };
 }
 
@@ -147,6 +150,19 @@ function readDiscard(mode: string | null): 'unmap' | 'ignore' {
       return 'ignore';
     default:
       throw new CommandError(`Failed to parse discard mode '${mode}'`);
+  }
+}
+
+function readDetectZeroes(mode: string | null): DetectZeroes {
+  switch (mode) {
+    case null:
+      return 'off';
+    case 'off':
+    case 'on':
+    case 'unmap':
+      return mode;
+    default:
+      throw new CommandError(`Failed to parse detect_zeroes mode: invalid parameter value: ${mode}`);
   }
 }
 
@@ -205,7 +221,7 @@ function chosenView(layer: Layer, snapshot: SnapshotSelector): LayerView {
 }
 
 async function serve(image: OpenedImage, line: CommandLine, settings: Settings): Promise<void> {
-  const { readOnly, address, allowRemote, maxClients, discard } = settings;
+  const { readOnly, address, allowRemote, maxClients, discard, detectZeroes } = settings;
   const bitmap = line.value('bitmap');
   const offered: NbdExport = {
     name: line.value('export-name') ?? '',
@@ -217,6 +233,7 @@ async function serve(image: OpenedImage, line: CommandLine, settings: Settings):
     // A client with several connections would wait for itself.
     multiConn: maxClients !== 1,
     discard,
+    detectZeroes,
   };
   const pidFile = line.value('pid-file');
   const credentials = line.value('tls-creds');

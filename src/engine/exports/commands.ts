@@ -1,6 +1,7 @@
 import { isPromise, type Awaitable } from '../awaitable';
 import { dataAhead } from '../block/above';
 import type { BlockNode, DataAhead } from '../block/blockNode';
+import { isZero } from '../isZero';
 import { COMMAND, COMMAND_FLAG } from '../nbd/protocol';
 import type { Agreed } from './handshake';
 import type { MetaContext } from './nbdExport';
@@ -40,7 +41,7 @@ export class Commands {
         return this.read(request);
       case COMMAND.write:
         this.traffic.bytesWritten += length;
-        return this.answered(request, node.write(offset, payload!, { fua }));
+        return this.answered(request, this.write(offset, payload!, fua));
       case COMMAND.writeZeroes: {
         const mayUnmap = discard === 'unmap' && (flags & COMMAND_FLAG.noHole) === 0;
         const noFallback = (flags & COMMAND_FLAG.fastZero) !== 0;
@@ -57,6 +58,14 @@ export class Commands {
       default:
         return this.blockStatus(request);
     }
+  }
+
+  private write(offset: number, bytes: Buffer, fua: boolean): Awaitable<void> {
+    const { node, detectZeroes = 'off' } = this.agreed.offered;
+    if (detectZeroes !== 'off' && isZero(bytes)) {
+      return node.writeZeroes(offset, bytes.length, { fua, mayUnmap: detectZeroes === 'unmap' });
+    }
+    return node.write(offset, bytes, { fua });
   }
 
   private answered(request: Request, done: Awaitable<void>): Awaitable<void> {

@@ -23,7 +23,12 @@ export interface NbdExport {
   readonly multiConn?: boolean | undefined;
   /** Whether what clients give up is given back to the file system, or kept; `unmap` when left out. */
   readonly discard?: 'unmap' | 'ignore' | undefined;
+  /** Whether zeroes that clients write become zeroes that take no room: `on` keeps allocated what is; `off` when left out. */
+  readonly detectZeroes?: DetectZeroes | undefined;
 }
+
+/** QEMU's `detect-zeroes`. */
+export type DetectZeroes = 'off' | 'on' | 'unmap';
 
 /** A metadata context that a client has chosen: what it says of a stretch, as the protocol's status word. */
 export interface MetaContext {

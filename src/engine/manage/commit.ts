@@ -18,7 +18,7 @@ import { acquireLocks } from '../io/imageLocks';
 import { realPath } from '../io/realPath';
 import { Pace } from '../pace';
 import type { CopyInput } from './copy/copySource';
-import { isZero } from './copy/zeroRuns';
+import { isZero } from '../isZero';
 import { openInput } from './copy/openInput';
 import { WriteBehind } from './copy/writeBehind';
 import type { ManageContext, ManagedFile } from './managedImage';

@@ -14,7 +14,7 @@ import { FileStorage } from '../io/fileStorage';
 import { acquireLocks } from '../io/imageLocks';
 import { Pace } from '../pace';
 import { WriteBehind } from './copy/writeBehind';
-import { isZero } from './copy/zeroRuns';
+import { isZero } from '../isZero';
 import { knownFormat } from './formats';
 import { whileQuiet, type ManageContext, type ManagedFile } from './managedImage';
 

@@ -110,6 +110,20 @@ describe('each command reaches the disk with its flags', () => {
     expect(node.notes).toEqual([`zero 0 ${CLUSTER}`]);
   });
 
+  test.each([
+    ['off', ['write 0 512 fua']],
+    ['on', ['zero 0 512 fua']],
+    ['unmap', ['zero 0 512 fua mayUnmap']],
+  ] as const)('zeroes that a client writes are found with detect-zeroes %s', async (detectZeroes, notes) => {
+    const node = disk();
+    const client = await RawClient.open((await serve([offer(node, { detectZeroes })])).path);
+    const almost = Buffer.alloc(512);
+    almost[511] = 1;
+    await client.ask({ type: WRITE, flags: FUA, length: 512, payload: almost });
+    await client.ask({ type: WRITE, flags: FUA, length: 512, payload: Buffer.alloc(512) });
+    expect(node.notes.slice(1)).toEqual(notes);
+  });
+
   test('a read-only disk refuses all that would change it', async () => {
     const node = disk();
     const client = await RawClient.open((await serve([offer(node, { readOnly: true })])).path);

@@ -6,7 +6,8 @@ import { SECTOR_SIZE } from '../../formats/raw/size';
 import { Pace, type PaceOptions } from '../../pace';
 import type { CopySource } from './copySource';
 import { WriteBehind } from './writeBehind';
-import { isZero, zeroRuns } from './zeroRuns';
+import { isZero } from '../../isZero';
+import { zeroRuns } from './zeroRuns';
 
 export interface CopyDiskOptions extends PaceOptions {
   /** Zeroes in data of at least this many bytes are not written; 0 writes everything out. */

@@ -1,3 +1,5 @@
+import { isZero } from '../../isZero';
+
 /* What of a buffer is worth writing: zeroes that are long enough become holes. */
 
 /** A part of a buffer. */
@@ -5,19 +7,6 @@ export interface Run {
   readonly start: number;
   readonly end: number;
   readonly zero: boolean;
-}
-
-const ZEROES = Buffer.alloc(256 * 1024);
-
-/** Whether all bytes are 0. Comparing with zeroes is a `memcmp`, which no loop here beats. */
-export function isZero(bytes: Buffer, start = 0, end = bytes.length): boolean {
-  for (let at = start; at < end; at += ZEROES.length) {
-    const length = Math.min(ZEROES.length, end - at);
-    if (bytes[at] !== 0 || ZEROES.compare(bytes, at, at + length, 0, length) !== 0) {
-      return false;
-    }
-  }
-  return true;
 }
 
 /**
