@@ -54,4 +54,23 @@ describe('giving way to a guest', () => {
     await clock.pass(1);
     expect(over()).toBe(true);
   });
+
+  it('copies a larger piece now and then beside a guest that asks so often that few of its requests meet it', async () => {
+    const clock = new HandClock();
+    const activity = new GuestActivity(clock);
+    const piece = async (requestsPerStep: number) => {
+      request(activity);
+      const over = waiting(activity);
+      while (!over()) {
+        for (let count = 0; count < requestsPerStep; count++) {
+          request(activity);
+        }
+        await clock.pass(0.5);
+      }
+      return activity.chunkBytes;
+    };
+    const small = await piece(1);
+    expect(await piece(50)).toBe(8 * small);
+    expect(await piece(1)).toBe(small);
+  });
 });
