@@ -9,6 +9,8 @@ import { chmod, glob, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import esbuild from 'esbuild';
+import { commonJsChunks } from './scripts/build/commonJsChunks.mjs';
+import { lazyBuiltins } from './scripts/build/lazyBuiltins.mjs';
 import { watForEsbuild } from './scripts/build/wat.mjs';
 
 const { values: options } = parseArgs({
@@ -52,6 +54,7 @@ const node = {
   format: 'cjs',
   target: 'node20',
   external: ['vscode', ...NATIVE],
+  plugins: [...common.plugins, lazyBuiltins()],
 };
 
 /** @type {{ entryPoints: Record<string, string>, outdir: string, settings: import('esbuild').BuildOptions }[]} */
@@ -70,7 +73,7 @@ const bundles = [
   {
     outdir: 'dist',
     entryPoints: { cli: 'src/cli/main.ts' },
-    settings: { ...node, banner: { js: '#!/usr/bin/env node' } },
+    settings: { ...node, chunkNames: 'cli-[name]-[hash]', plugins: [...node.plugins, commonJsChunks()] },
   },
   {
     outdir: 'dist/webview',
@@ -139,7 +142,7 @@ function scriptsStayOutside() {
 async function removeStale(outputs) {
   for await (const file of glob('dist/**/*.{js,mjs,map,css}')) {
     const path = file.replaceAll('\\', '/');
-    if (!outputs.has(path) && !(options.product && path.startsWith('dist/test/'))) {
+    if (!outputs.has(path.replace(/\.map$/, '')) && !(options.product && path.startsWith('dist/test/'))) {
       await rm(file);
     }
   }

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { platform } from 'node:os';
 
@@ -67,13 +68,22 @@ function load(): NativeCalls | undefined {
   }
 }
 
-/** The build for this system; the package's own loader looks in many places first, which a command line feels. */
+/** The C library's loader where it is musl, by Node's name of the architecture. */
+const MUSL: Readonly<Record<string, string>> = { x64: '/lib/ld-musl-x86_64.so.1', arm64: '/lib/ld-musl-aarch64.so.1' };
+
+/** The build for this system; the package's own loaders look in many places first, which a command line feels. */
 function build(require: NodeJS.Require): Koffi {
-  try {
-    return require(`@koromix/koffi-${platform()}-${process.arch}`) as Koffi;
-  } catch {
-    return require('koffi') as Koffi;
+  const home = `@koromix/koffi-${platform()}-${process.arch}`;
+  const musl = MUSL[process.arch];
+  const known = platform() === 'linux' && musl !== undefined && !existsSync(musl);
+  for (const name of [...(known ? [`${home}/linux_${process.arch}/koffi.node`] : []), home]) {
+    try {
+      return require(name) as Koffi;
+    } catch {
+      // Not installed in this way.
+    }
   }
+  return require('koffi') as Koffi;
 }
 
 function lockCall(koffi: Koffi, library: ReturnType<Koffi['load']>): NativeCalls['lock'] {
