@@ -106,6 +106,7 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     addBitmap: manage('addBitmap'),
     addImage: (argument) => images.add(argument),
     allocateImage: job('allocateImage'),
+    trimImage: job('trimImage'),
     amendImage: manage('amendImage'),
     applySnapshot: manage('applySnapshot'),
     cancelCheck: (argument) => onFile(argument, (file) => checks.cancel(file)),

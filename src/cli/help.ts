@@ -270,6 +270,28 @@ const COMMANDS: Readonly<Record<string, CommandHelp>> = {
     ],
     notes: [],
   },
+  trim: {
+    usage: '[options] FILE',
+    summary: 'give back the space of clusters that hold nothing but zeroes',
+    options: [
+      FORMAT,
+      OUTPUT,
+      ['--offset BYTES', 'where to begin (0)'],
+      ['--length BYTES', 'how far to look (to the end of the disk)'],
+      ['--speed BYTES', 'read at most that much in a second'],
+      ['--idle', 'work only while no other program waits for a disk'],
+      ['-n, --dry-run', 'only say how much it would be'],
+      ['-p', 'show progress'],
+      QUIET,
+      IMAGE_OPTS,
+      OBJECT,
+      HELP,
+    ],
+    notes: [
+      'They become zero clusters; raw images, QED and qcow2 version 2 get holes in the file. What the disk reads stays the same.',
+      'Space that `allocate` has reserved is given back too. What snapshots share takes space until they are gone.',
+    ],
+  },
   stream: {
     usage: '[options] FILE',
     summary: 'copy into an image what those hold that it is built on, so that it no longer needs them',

@@ -44,6 +44,7 @@ export async function jobImage(line: CommandLine, image: ImageArgument, context:
 
 /**
  * Runs one job to its end, with progress where it is wanted; SIGINT cancels it.
+ * @param more what the JSON says besides of a job that has ended
  * @throws EngineError; CommandError with exit code 130 after SIGINT
  */
 export async function runJob(
@@ -52,6 +53,7 @@ export async function runJob(
   image: ImageArgument,
   line: CommandLine,
   context: Context,
+  more: () => Promise<Readonly<Record<string, number>>> = () => Promise.resolve({}),
 ): Promise<JobDescription> {
   const json = line.output() === 'json';
   const { gate, currentFolder, passphraseOf } = manageContext(line, image, context);
@@ -89,7 +91,7 @@ export async function runJob(
       throw end.error;
     }
     if (json) {
-      context.out.write(`${prettyJson(jobJson(end))}\n`);
+      context.out.write(`${prettyJson({ ...jobJson(end), ...(await more()) })}\n`);
     }
     if (end.outcome === 'cancelled') {
       throw new CommandError('Cancelled. What was copied stays.', INTERRUPTED);

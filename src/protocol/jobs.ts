@@ -15,7 +15,7 @@ export type JobStatus = 'created' | 'running' | 'paused' | 'ready' | 'standby' |
 /** What a job may be told (QEMU's JobVerb). */
 export type JobVerb = 'cancel' | 'pause' | 'resume' | 'set-speed' | 'complete' | 'finalize' | 'dismiss';
 
-export type JobType = 'stream' | 'commit' | 'mirror' | 'allocate';
+export type JobType = 'stream' | 'commit' | 'mirror' | 'allocate' | 'trim';
 
 /** What happens on an I/O error (QEMU's BlockdevOnError). */
 export type OnError = 'report' | 'ignore' | 'stop' | 'enospc';
@@ -74,7 +74,9 @@ export type JobRequest =
       readonly sync: MirrorSync;
     }
   /** Gives a range space of its own: as allocated zeroes, or also written out with zeroes. */
-  | { readonly type: 'allocate'; readonly image: ImageReference; readonly range: GuestRange | null; readonly mode: 'metadata' | 'zero' };
+  | { readonly type: 'allocate'; readonly image: ImageReference; readonly range: GuestRange | null; readonly mode: 'metadata' | 'zero' }
+  /** Gives back the space of clusters that hold nothing but zeroes. */
+  | { readonly type: 'trim'; readonly image: ImageReference; readonly range: GuestRange | null };
 
 /** How fast a job may work beside its guest. */
 export type JobPace =
@@ -135,6 +137,8 @@ export interface JobPreview {
   readonly bytesToCopy: number;
   /** Bytes by which files would grow, at most. */
   readonly spaceNeeded: number;
+  /** Of a job that gives space back: the bytes that hold nothing but zeroes, of those that were read to find them. */
+  readonly zeroes?: { readonly bytes: number; readonly bytesRead: number } | undefined;
   /** Bytes that the file system has left for them; null where it does not tell. */
   readonly spaceFree: number | null;
   /** Files that would be written. */

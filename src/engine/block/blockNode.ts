@@ -6,7 +6,10 @@ export interface NodeStatus {
   readonly class: 'unallocated' | 'data' | 'zero' | 'compressed';
   /** Bytes from the offset that was asked for, at least 1; the next stretch may mean the same. */
   readonly length: number;
-  /** Byte offset in the file that holds the data; consecutive for the whole stretch. Null where the bytes have no place of their own. */
+  /**
+   * Byte offset in the file that holds the data, or of the space that zeroes have all the same; consecutive for the whole stretch. Null
+   * where the bytes have no place of their own.
+   */
   readonly hostOffset: number | null;
 }
 

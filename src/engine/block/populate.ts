@@ -1,4 +1,5 @@
 import { after, isPromise, type Awaitable } from '../awaitable';
+import { isZero } from '../isZero';
 import { statusAbove } from './above';
 import type { BlockNode } from './blockNode';
 import type { RequestTracker } from './requests';
@@ -210,20 +211,4 @@ function writeRuns(
     }
     at = end;
   }
-}
-
-const ZEROES = Buffer.alloc(DEFAULT_CHUNK);
-
-/** Whether all bytes are 0. Comparing with zeroes is a `memcmp`, which no loop here beats. */
-function isZero(bytes: Uint8Array): boolean {
-  if (bytes[0] !== 0) {
-    return false;
-  }
-  for (let at = 0; at < bytes.length; at += ZEROES.length) {
-    const part = bytes.subarray(at, at + ZEROES.length);
-    if (ZEROES.compare(part, 0, part.length, 0, part.length) !== 0) {
-      return false;
-    }
-  }
-  return true;
 }

@@ -5,6 +5,7 @@ import { prepareAllocate } from './allocateJob';
 import { prepareCommit } from './commitJob';
 import { prepareMirror } from './mirrorJob';
 import { prepareStream } from './streamJob';
+import { prepareTrim, previewTrim } from './trimJob';
 
 /** Opens what a job of any type needs. @throws EngineError as `JobManager.start` */
 export function prepareJob(request: JobRequest, parts: JobParts): Promise<PreparedJob> {
@@ -17,6 +18,8 @@ export function prepareJob(request: JobRequest, parts: JobParts): Promise<Prepar
       return prepareMirror(request, parts);
     case 'allocate':
       return prepareAllocate(request, parts);
+    case 'trim':
+      return prepareTrim(request, parts);
   }
 }
 
@@ -31,5 +34,7 @@ export function previewJob(request: JobRequest, parts: JobParts): Promise<JobPre
       return previewMirror(request, parts);
     case 'allocate':
       return previewAllocate(request, parts);
+    case 'trim':
+      return previewTrim(request, parts);
   }
 }

@@ -117,7 +117,8 @@ async function bytesAbove(
   return { bytes, missing };
 }
 
-async function reading<T>(
+/** Looks at an image that a job would work on. */
+export async function reading<T>(
   { path, format }: StreamRequest['image'],
   { graph, user, passphraseOf, signal }: JobParts,
   look: (image: OpenedImage) => Promise<T>,

@@ -4,6 +4,7 @@ import { cancelJob, completeJob, dismissEndedJobs, dismissJob, pauseJob, resumeJ
 import { mirrorImage } from './mirrorImage';
 import type { JobParts } from './offerJob';
 import { flattenImage, streamImage } from './streamImage';
+import { trimImage } from './trimImage';
 
 /** The commands that start jobs and that are about jobs, by the last part of their identifiers. */
 export const JOB_COMMANDS = {
@@ -20,6 +21,7 @@ export const JOB_COMMANDS = {
   retryJob,
   setJobSpeed,
   streamImage,
+  trimImage,
 } as const satisfies Readonly<Record<string, (parts: JobParts, argument: unknown) => Promise<void>>>;
 
 export type JobCommand = keyof typeof JOB_COMMANDS;

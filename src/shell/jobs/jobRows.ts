@@ -51,6 +51,8 @@ export function activityOf(request: JobRequest): string {
       return `Mirroring ${name} to ${nameOf(request.target)}`;
     case 'allocate':
       return `Allocating space for ${name}`;
+    case 'trim':
+      return `Looking for zeroes in ${name}`;
   }
 }
 
@@ -71,6 +73,8 @@ export function resultOf(request: JobRequest): string {
       return `${nameOf(request.target)} holds what ${name} held, and is in use in its place.`;
     case 'allocate':
       return `No write to ${request.range === null ? name : `that part of ${name}`} can fail for want of space any more.`;
+    case 'trim':
+      return `Zeroes in ${request.range === null ? name : `that part of ${name}`} take no space any more.`;
   }
 }
 
@@ -94,6 +98,8 @@ function verbOf(request: JobRequest): string {
       return 'Mirror';
     case 'allocate':
       return 'Allocate';
+    case 'trim':
+      return 'Trim';
   }
 }
 
@@ -223,6 +229,7 @@ function placesOf(request: JobRequest): readonly (readonly [string, string])[] {
     case 'mirror':
       return [['To', request.target]];
     case 'allocate':
+    case 'trim':
       return [];
   }
 }

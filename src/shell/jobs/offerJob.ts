@@ -76,13 +76,15 @@ export async function runJob(parts: JobParts, params: StartJobParams): Promise<v
 async function look({ engine, passphrases }: JobParts, request: JobRequest): Promise<JobPreview> {
   const cancellation = new AbortController();
   const looking = passphrases.unlocking(() => engine.previewJob(request, { signal: cancellation.signal }));
-  await new SlowProgress().showWhenSlow(looking, 'Looking at what would be copied', () => cancellation.abort());
+  await new SlowProgress().showWhenSlow(looking, request.type === 'trim' ? 'Looking for zeroes' : 'Looking at what would be copied', () =>
+    cancellation.abort(),
+  );
   return looking;
 }
 
 /** What would happen to which images, a paragraph each. */
 async function effectsOf(parts: JobParts, subject: WritableSubject, request: JobRequest, preview: JobPreview): Promise<readonly string[]> {
-  const { bytesToCopy, spaceNeeded, spaceFree, written, relinked, invalidated, dependents } = preview;
+  const { spaceNeeded, spaceFree, relinked, invalidated, dependents } = preview;
   // What builds on the image that is committed reads the same afterwards, as that does.
   const top = request.type === 'commit' ? (request.top ?? subject.path) : subject.path;
   const own = new Set([...subject.links.map((link) => link.path), subject.path, ...(await dependentNames(parts, top))]);
@@ -90,11 +92,7 @@ async function effectsOf(parts: JobParts, subject: WritableSubject, request: Job
   const broken = [...new Set(inWorkspace.flat())].filter((file) => !own.has(file) && !invalidated.includes(file));
   const short = spaceFree !== null && spaceFree < spaceNeeded;
   return [
-    bytesToCopy === 0 && spaceNeeded === 0
-      ? request.type === 'allocate'
-        ? 'Everything there has its space already, or gets it where it is.'
-        : 'There is nothing to copy.'
-      : `${bytesToCopy === 0 ? '' : `At most ${formatBytes(bytesToCopy)} are copied. `}${written.map(nameOf).join(', ')} ${written.length === 1 ? 'grows' : 'grow'} by up to ${formatBytes(spaceNeeded)}${spaceFree === null ? '' : `; ${formatBytes(spaceFree)} are free`}.`,
+    amountOf(request, preview),
     ...(short ? ['That may not be enough: the job would fail when the file system is full. What was copied until then stays.'] : []),
     ...relinked.map(
       ({ path: file, backing }) =>
@@ -104,6 +102,21 @@ async function effectsOf(parts: JobParts, subject: WritableSubject, request: Job
     ...(broken.length === 0 ? [] : ['These build on them and would break:', listed(broken)]),
     ...(dependents.length === 0 ? [] : ['In use here, and reading through it meanwhile:', listed(dependents)]),
   ];
+}
+
+function amountOf({ type }: JobRequest, { bytesToCopy, spaceNeeded, spaceFree, written, zeroes }: JobPreview): string {
+  if (zeroes) {
+    const { bytes, bytesRead } = zeroes;
+    return bytes === 0
+      ? `Of the ${formatBytes(bytesRead)} that take space there, no cluster holds nothing but zeroes.`
+      : `${formatBytes(bytes)} of the ${formatBytes(bytesRead)} that take space there hold nothing but zeroes, and can be given back.`;
+  }
+  if (bytesToCopy === 0 && spaceNeeded === 0) {
+    return type === 'allocate' ? 'Everything there has its space already, or gets it where it is.' : 'There is nothing to copy.';
+  }
+  const copied = bytesToCopy === 0 ? '' : `At most ${formatBytes(bytesToCopy)} are copied. `;
+  const free = spaceFree === null ? '' : `; ${formatBytes(spaceFree)} are free`;
+  return `${copied}${written.map(nameOf).join(', ')} ${written.length === 1 ? 'grows' : 'grow'} by up to ${formatBytes(spaceNeeded)}${free}.`;
 }
 
 function offerCompletion({ engine }: JobParts, { job }: JobEntry): void {

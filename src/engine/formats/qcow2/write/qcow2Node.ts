@@ -326,7 +326,7 @@ export class Qcow2Node implements BlockNode {
     if (kind === 'unknown') {
       throw corruptImage(this.storage.name, problem?.structure ?? 'L2 table', problem?.hostOffset ?? 0, problem?.message ?? '');
     }
-    return { class: kind, length: reached, hostOffset: kind === 'data' ? hostOffset : null };
+    return { class: kind, length: reached, hostOffset: kind === 'compressed' ? null : hostOffset };
   }
 
   async resize(size: number, preallocation: Preallocation = 'off'): Promise<void> {

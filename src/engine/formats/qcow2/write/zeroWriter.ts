@@ -58,6 +58,10 @@ export class ZeroWriter {
     if (to > end && end < size && !(yield* data.isZero(this.parts.map(), end, to - end))) {
       to -= unitBytes;
     }
+    if (metadata.version < 3 && mayUnmap) {
+      yield* this.punch(at, end, noFallback);
+      return;
+    }
     if (metadata.version < 3 || to <= from) {
       yield* this.writeZeroesOut(at, end, noFallback);
       return;
@@ -65,6 +69,24 @@ export class ZeroWriter {
     yield* this.writeZeroesOut(at, Math.max(at, from), noFallback);
     yield* this.writeZeroesOut(Math.min(to, end), end, noFallback);
     yield* this.zeroUnits(from, to, mayUnmap);
+  }
+
+  /** Version 2 has no zero clusters, but the file can have holes in those that are the guest's alone. */
+  private *punch(at: number, end: number, noFallback: boolean): Steps<void> {
+    const { clusterSize } = this;
+    const { data } = this.parts;
+    for (let done = at; done < end;) {
+      const from = done;
+      const place = data.cipher ? null : yield* load(() => this.writer.inPlace(from, end));
+      if (place) {
+        this.entries.requireNoMetadata(place.host, place.length);
+        yield* wait(data.file.writeZeroes(place.host, place.length, { unmap: true }));
+        done += place.length;
+      } else {
+        done = Math.min(end, (Math.floor(from / clusterSize) + 1) * clusterSize);
+        yield* this.writeZeroesOut(from, done, noFallback);
+      }
+    }
   }
 
   private *writeZeroesOut(at: number, end: number, noFallback: boolean): Steps<void> {
@@ -107,6 +129,11 @@ export class ZeroWriter {
       const zero = (old.zero | units) >>> 0;
       const next: ClusterEntry =
         drops && !keepsData ? { ...NO_CLUSTER, zero: codec.allUnits } : { ...old, allocated: (old.allocated & ~units) >>> 0, zero };
+      if (drops && metadata.hasDataFile && !keepsData && old.placed) {
+        // No refcount keeps it for somebody else. What is not on the disk yet reads as zero there either way.
+        yield* wait(data.file.discard(cluster, clusterSize));
+        yield* load(() => this.entries.find(cluster));
+      }
       if (old.zero !== next.zero || old.allocated !== next.allocated || old.placed !== next.placed) {
         this.entries.replace(cluster, old, next, drops && !keepsData, mayUnmap);
       }
