@@ -166,6 +166,8 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     streamImage: job('streamImage'),
     turnOffCopyOnRead: async (argument) => (await exportCommands()).switchCopyOnRead(manageParts, exportsView, argument, false),
     turnOnCopyOnRead: async (argument) => (await exportCommands()).switchCopyOnRead(manageParts, exportsView, argument, true),
+    unlockImage: (argument) =>
+      onFile(argument, async (file) => (await import('./shell/commands/unlock')).unlockImage({ editors, passphrases }, file)),
   };
   for (const [name, run] of Object.entries(commands)) {
     keep(registerCommand(`chainscope.${name}`, log, run));

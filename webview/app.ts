@@ -1,6 +1,6 @@
 import { html, LitElement, nothing, type TemplateResult } from 'lit';
 import type { CheckReport } from '../src/protocol/check';
-import type { Location, Notice, Overview } from '../src/protocol/inspect';
+import type { Location, Overview } from '../src/protocol/inspect';
 import type { EditorTab, ViewState } from '../src/protocol/webview';
 import { appStyles } from './app.styles';
 import { UNCHECKED, type CheckState } from './check/check-tab';
@@ -35,7 +35,6 @@ export class ChainscopeApp extends LitElement implements HostEvents {
   static override properties = {
     host: { attribute: false },
     located: { state: true },
-    inUse: { state: true },
     failure: { state: true },
     greetingProblem: { state: true },
     check: { state: true },
@@ -46,7 +45,6 @@ export class ChainscopeApp extends LitElement implements HostEvents {
 
   declare host: EditorHost;
   declare private located: Location | null;
-  declare private inUse: string | null;
   /** What the last thing that one asked of the shell ended with. */
   declare private failure: Problem | null;
   declare private greetingProblem: Problem | null;
@@ -74,7 +72,6 @@ export class ChainscopeApp extends LitElement implements HostEvents {
   constructor() {
     super();
     this.located = null;
-    this.inUse = null;
     this.failure = null;
     this.greetingProblem = null;
     this.check = UNCHECKED;
@@ -120,8 +117,7 @@ export class ChainscopeApp extends LitElement implements HostEvents {
     const greeting = this.host.ready(this);
     const overview = this.askOverview();
     try {
-      const { state, inUse } = await greeting;
-      this.inUse = inUse;
+      const { state } = await greeting;
       await overview;
       if (state === null) {
         this.navigator.show(this.navigator.kept.tab);
@@ -163,8 +159,7 @@ export class ChainscopeApp extends LitElement implements HostEvents {
     }
   }
 
-  reload({ changedFields, notice }: { readonly changedFields: readonly string[]; readonly notice: string | null }): void {
-    this.inUse = notice;
+  reload({ changedFields }: { readonly changedFields: readonly string[] }): void {
     this.changed = new Set(changedFields);
     this.generation++;
     this.check = { ...this.check, outdated: this.check.report !== null };
@@ -272,8 +267,7 @@ export class ChainscopeApp extends LitElement implements HostEvents {
   }
 
   private renderNotices(overview: Overview | null): TemplateResult | typeof nothing {
-    const inUse: readonly Notice[] = this.inUse === null ? [] : [{ severity: 'info', message: this.inUse, place: null }];
-    const notices = [...inUse, ...(overview?.notices ?? [])];
+    const notices = overview?.notices ?? [];
     return this.failure === null && notices.length === 0
       ? nothing
       : html`<notice-list .failure=${this.failure} .notices=${notices} @forgive=${() => (this.failure = null)}></notice-list>`;

@@ -5,4 +5,6 @@ export const COMMANDS = {
   cancelCheck: 'chainscope.cancelCheck',
   grantAccess: 'chainscope.grantAccess',
   locateMissing: 'chainscope.locateMissing',
+  unlock: 'chainscope.unlockImage',
+  forgetPassphrases: 'chainscope.forgetPassphrases',
 } as const;

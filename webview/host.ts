@@ -10,13 +10,12 @@ export interface HostEvents {
   goTo(state: ViewState): void;
   showReport(report: CheckReport): void;
   checkProgress(progress: { readonly fraction: number | null; readonly message: string | null }): void;
-  reload(change: { readonly changedFields: readonly string[]; readonly notice: string | null }): void;
+  reload(change: { readonly changedFields: readonly string[] }): void;
 }
 
 export interface Greeting {
   readonly path: string;
   readonly state: ViewState | null;
-  readonly inUse: string | null;
 }
 
 /** All calls reject with CallError. */

@@ -3,6 +3,8 @@ import type { Notice } from '../src/protocol/inspect';
 import './components/notice-banner';
 import { placeLink } from './components/offset-link';
 import { base } from './components/styles';
+import { COMMANDS } from './commands';
+import { send } from './events';
 import { counted } from './format/numbers';
 import { visible } from './format/text';
 import type { Problem } from './problem';
@@ -67,15 +69,27 @@ function failureBanner({ message, remedy }: Problem, dismiss: () => void): Templ
   return noticeBanner({ severity: 'error', message: remedy === null ? message : `${message} ${remedy}`, place: null }, dismiss);
 }
 
-function noticeBanner({ severity, message, place }: Notice, dismiss: () => void): TemplateResult {
+const ACTIONS = { unlock: 'Unlock…', forgetPassphrases: 'Forget Passphrases' } as const;
+
+function noticeBanner({ severity, message, place, action }: Notice, dismiss: () => void): TemplateResult {
   return html`<notice-banner
     .severity=${severity}
     severity=${severity}
     closable
     role=${severity === 'error' ? 'alert' : 'status'}
     @dismiss=${dismiss}
-    >${visible(message)}${place === null ? nothing : html` ${placeLink(place, { text: describePlace(place) })}`}</notice-banner
+    >${visible(message)}${place === null ? nothing : html` ${placeLink(place, { text: describePlace(place) })}`}${
+      action === undefined
+        ? nothing
+        : html` <button type="button" class="link" @click=${(event: Event) => runAction(event, action)}>${ACTIONS[action]}</button>`
+    }</notice-banner
   >`;
+}
+
+function runAction({ currentTarget }: Event, action: NonNullable<Notice['action']>): void {
+  if (currentTarget !== null) {
+    send(currentTarget, 'cs-command', COMMANDS[action]);
+  }
 }
 
 customElements.define('notice-list', NoticeList);

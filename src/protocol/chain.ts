@@ -53,6 +53,8 @@ export interface UsageState {
   readonly writing: boolean;
   /** Whoever the system names; may be empty although `inUse`. */
   readonly holders: readonly LockHolder[];
+  /** What this window itself does with the file, apart from looking at it: it serves it, or a job works on it. */
+  readonly own?: 'reading' | 'writing';
 }
 
 /** One image of a chain. */

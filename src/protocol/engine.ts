@@ -65,6 +65,11 @@ export interface ImageRequests {
   /** Cell at level 0 that holds an offset. */
   mapFind: { params: MapRequest & { offset: number }; result: { x: number; y: number } };
   check: { params: CheckOptions; result: CheckReport };
+  /**
+   * Shows the data of the chain's encrypted layers from now on, with the passphrases that the worker was given; the session changes then.
+   * Fails with `data.encrypted` or `data.passphrase` and the file that wants one. Layers that are not encrypted count for nothing.
+   */
+  unlock: { params: null; result: { readonly encrypted: number } };
 }
 
 export type ImageMethod = keyof ImageRequests;

@@ -10,6 +10,8 @@ export interface Notice {
   readonly severity: Severity;
   readonly message: string;
   readonly place: Place | null;
+  /** What can be done about it here: giving the passphrases of what is encrypted, or taking them back. */
+  readonly action?: 'unlock' | 'forgetPassphrases';
 }
 
 /** One declared field (or one bit range of it) of a structure as it stands in the file. */
@@ -231,6 +233,8 @@ export interface ClusterInspection {
   /** First bytes of the cluster, at most 4096; null when there are none or they are encrypted. */
   readonly bytes: Uint8Array | null;
   readonly bytesNote: string | null;
+  /** They are encrypted, and the passphrase was not given. */
+  readonly locked: boolean;
   /** The commands of qemu-img and qemu-io that show the same. */
   readonly commands: readonly string[];
 }

@@ -19,11 +19,7 @@ export interface ViewState {
 }
 
 /** The page is loaded and listens; the answer is what to show first. */
-export const viewReady = new RequestType<
-  null,
-  { readonly path: string; readonly state: ViewState | null; readonly inUse: string | null },
-  WireError
->('view/ready');
+export const viewReady = new RequestType<null, { readonly path: string; readonly state: ViewState | null }, WireError>('view/ready');
 
 export const copyText = new RequestType<{ readonly text: string; readonly what: string }, null, WireError>('view/copy');
 /** Opens another file of the chain in an editor of its own. */
@@ -39,4 +35,4 @@ export const checkProgress = new NotificationType<{ readonly fraction: number | 
   'view/checkProgress',
 );
 /** The file changed; everything shown is to be asked for again. */
-export const reload = new NotificationType<{ readonly changedFields: readonly string[]; readonly notice: string | null }>('view/reload');
+export const reload = new NotificationType<{ readonly changedFields: readonly string[] }>('view/reload');

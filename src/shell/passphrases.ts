@@ -30,10 +30,13 @@ export class Passphrases {
         }
         const passphrase = await ask(locked.file, locked.isWrong);
         if (passphrase === undefined) {
+          if (locked.isWrong) {
+            // The next who needs it is to be asked, not told that it is wrong.
+            await this.give(locked.file, null);
+          }
           throw plainError('cancelled', 'No passphrase was given.');
         }
-        this.given.add(locked.file);
-        await this.engine.givePassphrase(locked.file, passphrase);
+        await this.give(locked.file, passphrase);
       }
     }
   }
@@ -41,13 +44,23 @@ export class Passphrases {
   /** *Forget Passphrases*. */
   async forget(): Promise<void> {
     const count = this.given.size;
-    for (const file of this.given) {
-      await this.engine.givePassphrase(file, null);
+    for (const file of [...this.given]) {
+      await this.give(file, null);
     }
-    this.given.clear();
     void tellInformation(
-      count === 0 ? 'No passphrase was given in this window.' : 'Forgotten. What is open already stays open until it is closed.',
+      count === 0
+        ? 'No passphrase was given in this window.'
+        : 'Forgotten. What is being served, or worked on by a job, stays unlocked until that ends.',
     );
+  }
+
+  private async give(file: string, passphrase: string | null): Promise<void> {
+    if (passphrase === null) {
+      this.given.delete(file);
+    } else {
+      this.given.add(file);
+    }
+    await this.engine.givePassphrase(file, passphrase);
   }
 }
 

@@ -25,7 +25,7 @@ import { manageCall } from '../protocol/manage';
 import { givePassphrase } from '../protocol/passphrases';
 import { remoteGate } from './gate';
 import { ImageExports } from './imageExports';
-import { imageHandlers } from './imageHandlers';
+import { imageHandlers, type LookingMethod } from './imageHandlers';
 import { ImageUses } from './imageUses';
 import { ImageJobs, jobListeners } from './jobHandlers';
 import { manage } from './manageHandlers';
@@ -58,7 +58,7 @@ export class EngineService {
     );
     const jobs = new ImageJobs({ gate, uses, passphrases, graph, ...jobListeners(connection, (sent) => this.tell(sent)) });
     jobs.answer(connection, answer);
-    connection.onNotification(givePassphrase, ({ file, passphrase }) => this.passphrases.give(file, passphrase));
+    connection.onNotification(givePassphrase, ({ file, passphrase }) => this.takePassphrase(file, passphrase));
     connection.onRequest(openSession, ({ path, format }, token) => answer(token, (signal) => this.open(path, format, signal)));
     connection.onRequest(closeSession, ({ session }, token) => answer(token, () => this.close(session)));
     connection.onRequest(imageCall, (call, token) => answer(token, (signal) => this.call(call, signal)));
@@ -101,6 +101,7 @@ export class EngineService {
         path,
         format,
         gate: this.gate,
+        passphraseOf: this.passphrases.of,
         onChange: (change) => this.tellChange(id, change),
         // It shows in the log; what was open stays.
         onFailure: (error) => process.stderr.write(`'${path}' could not be read again: ${String(error)}\n`),
@@ -122,7 +123,19 @@ export class EngineService {
     if (!session) {
       throw invalidRequest('The image is no longer open.');
     }
-    return dispatch(session, call, { signal, onProgress: this.progressTo(call.progressToken) });
+    const { method } = call;
+    if (method === 'unlock') {
+      return { encrypted: await session.unlock(signal) };
+    }
+    return dispatch(session, { ...call, method }, { signal, onProgress: this.progressTo(call.progressToken) });
+  }
+
+  /** What is taken back is shown no longer. */
+  private takePassphrase(file: string, passphrase: string | null): void {
+    this.passphrases.give(file, passphrase);
+    if (passphrase === null) {
+      this.sessions.forEach((session) => session.lock(file));
+    }
   }
 
   private progressTo(token: string | null): ProgressListener | undefined {
@@ -152,7 +165,7 @@ export class EngineService {
 /** The one place where a method's name meets its parameters: the table's types hold the two together, the wire's union does not. */
 async function dispatch(
   session: Session,
-  { method, params }: ImageCall,
+  { method, params }: ImageCall & { readonly method: LookingMethod },
   options: PaceOptions,
 ): Promise<ImageRequests[ImageMethod]['result']> {
   if (!Object.hasOwn(imageHandlers, method)) {

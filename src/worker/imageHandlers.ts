@@ -4,8 +4,11 @@ import type { CheckReport } from '../protocol/check';
 import type { ImageMethod, ImageRequests } from '../protocol/engine';
 import type { OpenImage } from './openImage';
 
+/** What is asked of an image as it is. */
+export type LookingMethod = Exclude<ImageMethod, 'unlock'>;
+
 /** Answers one method of `ImageRequests` about an open image. */
-type Handler<M extends ImageMethod> = (
+type Handler<M extends LookingMethod> = (
   image: OpenImage,
   params: ImageRequests[M]['params'],
   options: PaceOptions,
@@ -15,7 +18,7 @@ type Handler<M extends ImageMethod> = (
 const MAX_FINDINGS = 10_000;
 
 /** Every method there is; the type makes a missing or misspelt one an error. */
-export const imageHandlers: { readonly [M in ImageMethod]: Handler<M> } = {
+export const imageHandlers: { readonly [M in LookingMethod]: Handler<M> } = {
   overview: ({ overview }) => overview,
   usage: ({ maps }, _params, options) => maps.usage(options),
   tables: ({ inspector }, { view }, options) => inspector.tableShapes(view, options),

@@ -1,4 +1,5 @@
 import type { OpenedChain } from '../engine/block/layer';
+import type { Ciphers } from '../engine/block/unlock';
 import { Inspector } from '../engine/inspect/inspector';
 import { MapSession } from '../engine/map/mapSession';
 import type { Overview } from '../protocol/inspect';
@@ -11,16 +12,31 @@ export class OpenImage {
   readonly chain: OpenedChain;
   readonly inspector: Inspector;
   readonly maps: MapSession;
-  readonly overview: Overview;
+  private read: Overview;
   private users = 0;
   private retired = false;
 
-  constructor(chain: OpenedChain) {
+  constructor(chain: OpenedChain, ciphers: Ciphers = new Map()) {
     this.chain = chain;
-    this.inspector = new Inspector(chain);
+    this.inspector = new Inspector(chain, ciphers);
     this.maps = new MapSession(chain);
     // Read at once: after a change, this is what the new state is compared with.
-    this.overview = this.inspector.overview();
+    this.read = this.inspector.overview();
+  }
+
+  get overview(): Overview {
+    return this.read;
+  }
+
+  /** Of the encrypted layers whose data is shown. */
+  get ciphers(): Ciphers {
+    return this.inspector.ciphers;
+  }
+
+  /** Shows the data of these encrypted layers from now on, and of no others. */
+  decrypt(ciphers: Ciphers): void {
+    this.inspector.ciphers = ciphers;
+    this.read = this.inspector.overview();
   }
 
   async use<T>(work: (image: this) => T | Promise<T>): Promise<T> {

@@ -1,5 +1,10 @@
 import type { Layer } from '../engine/block/layer';
 
+/** Whether a layer is what errors call by this name. */
+export function isNamed({ path, filename, source }: Pick<Layer, 'path' | 'filename' | 'source'>, file: string): boolean {
+  return source.name === file || filename === file || path === file;
+}
+
 /** The passphrases that the person has given for encrypted images. They are in this thread's memory and nowhere else. */
 export class Passphrases {
   private readonly known = new Map<string, Uint8Array>();

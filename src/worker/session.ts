@@ -1,11 +1,14 @@
 import { openChain } from '../engine/block/chain';
 import { LOOKING } from '../engine/block/follow';
+import type { Layer } from '../engine/block/layer';
+import { carryCiphers, encryptedLayers, unlockAll } from '../engine/block/unlock';
 import { EngineError } from '../engine/errors';
 import type { OpeningGate } from '../engine/gate/gate';
 import { DEFAULT_WATCH, FileWatch, type WatchOptions } from '../engine/io/watch';
 import type { ChainLink, ImageFormat } from '../protocol/chain';
 import { changedFields } from './changes';
 import { OpenImage } from './openImage';
+import { isNamed } from './passphrases';
 import { UsageWatch } from './usageWatch';
 
 export interface SessionOptions {
@@ -13,6 +16,8 @@ export interface SessionOptions {
   readonly path: string;
   readonly format: ImageFormat | null;
   readonly gate: OpeningGate;
+  /** What is known of the passphrases of encrypted layers. */
+  readonly passphraseOf: (layer: Layer) => Uint8Array | null;
   readonly watch?: WatchOptions;
   /** The image or a file of its chain changed and was read again. */
   readonly onChange: (change: { readonly links: readonly ChainLink[]; readonly changedFields: readonly string[] }) => void;
@@ -46,6 +51,7 @@ export class Session {
     const files = new FileWatch([path], () => opened.session?.changed(), watch);
     try {
       opened.session = new Session(options, new OpenImage(await openChain(path, { gate, format, signal, open: LOOKING })), files);
+      opened.session.unlockKnown();
       return opened.session;
     } catch (error) {
       files.close();
@@ -56,6 +62,30 @@ export class Session {
   /** Works on the image as it was last read. */
   async use<T>(work: (image: OpenImage) => T | Promise<T>): Promise<T> {
     return this.image.use(work);
+  }
+
+  /**
+   * Shows the data of encrypted layers from now on.
+   * @returns how many layers are encrypted
+   * @throws EngineError `data.encrypted`, `data.passphrase` with the file that wants one, `cancelled`
+   */
+  async unlock(signal?: AbortSignal): Promise<number> {
+    return this.use(async (image) => {
+      const ciphers = await unlockAll(image.chain, this.options.passphraseOf, signal);
+      // It may have been read again meanwhile.
+      const now = this.image;
+      this.show(now, now === image ? ciphers : await carryCiphers(ciphers, now.chain));
+      return encryptedLayers(image.chain).length;
+    });
+  }
+
+  /** Shows the data of an encrypted layer no longer. @param file as errors name it */
+  lock(file: string): void {
+    const { ciphers } = this.image;
+    const left = new Map([...ciphers].filter(([layer]) => !isNamed(layer, file)));
+    if (left.size < ciphers.size) {
+      this.show(this.image, left);
+    }
   }
 
   close(): void {
@@ -73,6 +103,25 @@ export class Session {
   private watchUsage(): UsageWatch {
     const { links, layers } = this.image.chain;
     return new UsageWatch(layers[0]!.source, links[0]?.image?.usage ?? null, () => this.changed());
+  }
+
+  private show(image: OpenImage, ciphers: OpenImage['ciphers']): void {
+    image.decrypt(ciphers);
+    if (image === this.image && !this.isClosed()) {
+      this.options.onChange({ links: image.chain.links, changedFields: [] });
+    }
+  }
+
+  /** What somebody was asked for already need not be asked for again; deriving the keys takes its time, and nobody waits for it. */
+  private unlockKnown(): void {
+    const encrypted = encryptedLayers(this.image.chain);
+    if (encrypted.length > 0 && encrypted.every((layer) => this.options.passphraseOf(layer) !== null)) {
+      this.unlock().catch((error: unknown) => {
+        if (!(error instanceof EngineError)) {
+          this.options.onFailure(error);
+        }
+      });
+    }
   }
 
   private changed(): void {
@@ -102,11 +151,12 @@ export class Session {
         // Gone, or being replaced: what was open stays, its descriptors hold the old file. The watch tells when there is a new one.
         continue;
       }
+      const before = this.image;
+      next.decrypt(await carryCiphers(before.ciphers, next.chain));
       if (this.isClosed()) {
         next.retire();
         return;
       }
-      const before = this.image;
       this.image = next;
       before.retire();
       this.files.watch(filesOf(next));

@@ -6,7 +6,7 @@ import type { UsageState } from '../protocol/chain';
 /** Milliseconds between two looks at the system's locks; taking or giving up a lock changes nothing that a file watch would see. */
 const LOOK_MS = 2000;
 
-/** Notices when other processes begin or end to use a file. */
+/** Notices when processes, this one too, begin or end to use a file. */
 export class UsageWatch {
   private readonly timer: NodeJS.Timeout | null;
 
@@ -35,5 +35,5 @@ export class UsageWatch {
 
 function sameUsage(one: UsageState, other: UsageState): boolean {
   const pids = ({ holders }: UsageState) => holders.map(({ pid }) => pid).join();
-  return one.inUse === other.inUse && one.writing === other.writing && pids(one) === pids(other);
+  return one.inUse === other.inUse && one.writing === other.writing && one.own === other.own && pids(one) === pids(other);
 }

@@ -27,6 +27,8 @@ describe('encrypted images', () => {
       [...SECRET, '--image-opts', 'driver=qcow2,file.filename=secret.qcow2,encrypt.key-secret=s', '-c', 'write -P 7 1M 64k'],
       { cwd: images.path, stdio: 'pipe' },
     );
+    images.create('over.qcow2', { backing: 'secret.qcow2', size: '4M' });
+    images.create('plain.qcow2');
   });
 
   after(async () => {
@@ -62,6 +64,25 @@ describe('encrypted images', () => {
     const told = await serving.hears(/served at nbd:/);
     await run('qemu-io', ['-r', '-f', 'raw', '-c', 'read -P 7 1M 64k', /nbd:\S+/.exec(told)?.[0] ?? '']);
     await Person.runs('stopExport', undefined);
+  });
+
+  it('show their data in the editor once they are unlocked, as does what builds on them', async () => {
+    await vscode.commands.executeCommand('chainscope.forgetPassphrases');
+    const person = await Person.runs('unlockImage', uri('over.qcow2'), types('open barley'), types('open sesame'));
+    assert.deepEqual([person.warned, person.told], [['That passphrase does not open secret.qcow2. Try another.'], []]);
+    // It is known now: nobody is asked.
+    assert.deepEqual((await Person.runs('unlockImage', uri('secret.qcow2'))).told, []);
+    const plain = await Person.runs('unlockImage', uri('plain.qcow2'));
+    await plain.hears(/Neither plain\.qcow2 nor an image below it is encrypted/);
+    await vscode.commands.executeCommand('workbench.action.closeAllEditors');
+  });
+
+  it('are asked for anew after somebody gave up on a wrong passphrase', async () => {
+    await vscode.commands.executeCommand('chainscope.forgetPassphrases');
+    await Person.runs('unlockImage', uri('secret.qcow2'), types('open barley'), leaves());
+    const person = await Person.runs('unlockImage', uri('secret.qcow2'), types('open sesame'));
+    assert.deepEqual([person.warned, person.told], [[], []]);
+    await vscode.commands.executeCommand('workbench.action.closeAllEditors');
   });
 
   it('stay closed when no passphrase is given, and after it was to be forgotten', async () => {

@@ -9,6 +9,7 @@ import { guestLink, placeLink } from '../components/offset-link';
 import { insteadOf } from '../components/panel-states';
 import { base } from '../components/styles';
 import '../components/subcluster-strip';
+import { COMMANDS } from '../commands';
 import { send } from '../events';
 import { spacedHex } from '../format/bytes';
 import { asJson, clusterAsHex, clusterAsText } from '../format/copies';
@@ -103,7 +104,7 @@ export class ClusterInspector extends LitElement {
   }
 
   private renderCluster(cluster: ClusterInspection): TemplateResult {
-    const { guest, host, layers, path, references, refcount, subclusters, bytes, bytesNote, commands } = cluster;
+    const { guest, host, layers, path, references, refcount, subclusters, bytes, bytesNote, locked, commands } = cluster;
     const shown = this.allLayers ? layers : worthShowing(layers);
     return html`<div class="class">
         <class-swatch .classId=${cluster.class}></class-swatch><strong>${lookOf(cluster.class, 0).label}</strong>
@@ -171,7 +172,13 @@ export class ClusterInspector extends LitElement {
       ${this.renderReferences(references)}
       <section>
         <h3>Bytes</h3>
-        ${bytesNote === null ? nothing : html`<p class="muted">${visible(bytesNote)}</p>`}
+        ${
+          bytesNote === null
+            ? nothing
+            : html`<p class="muted">
+                ${visible(bytesNote)}${locked ? html` ${this.showButton('Unlock…', () => send(this, 'cs-command', COMMANDS.unlock))}` : nothing}
+              </p>`
+        }
         ${bytes === null || bytes.length === 0 ? nothing : html`<cluster-bytes .bytes=${bytes} .first=${host?.hostOffset ?? guest?.guestOffset ?? 0}></cluster-bytes>`}
       </section>
       ${

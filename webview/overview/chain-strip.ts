@@ -219,7 +219,9 @@ function imageFlags(image: ImageSummary): readonly Flag[] {
   if (image.corrupt) {
     flags.push({ text: 'Marked corrupt', severity: 'error' });
   }
-  if (image.dirty) {
+  if (image.usage.own === 'writing') {
+    flags.push({ text: 'Written by this window', severity: 'info' });
+  } else if (image.dirty) {
     flags.push({ text: 'Marked dirty', severity: 'warning' });
   }
   if (image.backingName !== null && image.backingFormat === null) {

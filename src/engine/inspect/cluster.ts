@@ -4,7 +4,8 @@ import type { OpenedChain } from '../block/layer';
 import { FileSource } from '../io/file';
 import { readAvailable } from '../io/source';
 import type { PaceOptions } from '../pace';
-import { guestBytes, SHOWN_BYTES } from './clusterBytes';
+import type { Ciphers } from '../block/unlock';
+import { decryptedBytes, guestBytes, SHOWN_BYTES, type ClusterBytes } from './clusterBytes';
 import { guestCommands, hostCommands } from './commands';
 import { HostNames, type ClusterReferences } from './host/hostNames';
 import { requireInside } from './inside';
@@ -31,6 +32,7 @@ export interface ClusterRequest {
 export interface InspectedChain {
   readonly chain: OpenedChain;
   readonly layers: readonly InspectedLayer[];
+  readonly ciphers: Ciphers;
   /** Names of the active layer's file. */
   readonly names: HostNames;
 }
@@ -48,7 +50,7 @@ export async function inspectCluster(
 }
 
 async function guestCluster(inspected: InspectedChain, offset: number, view: LayerView, options: PaceOptions): Promise<ClusterInspection> {
-  const { chain, layers, names } = inspected;
+  const { chain, layers, names, ciphers } = inspected;
   const active = layers[0]!;
   const clusterSize = clusterSizeOf(active.layer) ?? PLAIN_CLUSTER;
   const guestOffset = Math.floor(offset / clusterSize) * clusterSize;
@@ -67,7 +69,7 @@ async function guestCluster(inspected: InspectedChain, offset: number, view: Lay
   const host = supplier ? hostOf(supplier.inspected, supplier.trace) : null;
   const counted =
     supplier && host ? await countsOf(supplier.inspected, host.hostOffset, supplierDepth === 0 ? names : null, options) : NO_COUNTS;
-  const shown = guestBytes(chain, view, guest, supplier);
+  const shown = guestBytes(chain, ciphers, view, guest, supplier);
   const suffix = active.qcow2?.metadata.tablesReadable ? active.qcow2.view(view).suffix : '';
   return {
     guest,
@@ -81,6 +83,7 @@ async function guestCluster(inspected: InspectedChain, offset: number, view: Lay
     subclusters: supplier?.trace.entry?.subclusters ?? null,
     bytes: shown.bytes,
     bytesNote: shown.note,
+    locked: shown.locked === true,
     commands: [
       ...guestCommands(active.layer, view, guestOffset, guest.length),
       ...(supplier && host ? hostCommands(supplier.inspected.layer, host.path, host.hostOffset, host.length) : []),
@@ -99,7 +102,7 @@ function hostOf({ layer, qcow2 }: InspectedLayer, { extent, hostOffset, clusterS
 }
 
 async function hostCluster(inspected: InspectedChain, offset: number, options: PaceOptions): Promise<ClusterInspection> {
-  const { layers, names } = inspected;
+  const { layers, names, ciphers } = inspected;
   const active = layers[0]!;
   const { layer } = active;
   const clusterSize = names.clusterSize ?? PLAIN_CLUSTER;
@@ -109,6 +112,9 @@ async function hostCluster(inspected: InspectedChain, offset: number, options: P
   const counted = await countsOf(active, hostOffset, names, options);
   const guest = await guestOf(inspected, offset, hostOffset, options);
   const encrypted = active.qcow2 !== null && active.qcow2.metadata.cryptMethod !== 0 && region?.class === 'data';
+  const shown: ClusterBytes = encrypted
+    ? decryptedBytes(active, ciphers.get(layer), hostOffset, guest?.guestOffset ?? null, length)
+    : { bytes: readAvailable(layer.source, hostOffset, Math.min(SHOWN_BYTES, length)), note: null };
   return {
     guest: guest && { guestOffset: guest.guestOffset, length: guest.length },
     host: { hostOffset, length, path: layer.path },
@@ -119,8 +125,9 @@ async function hostCluster(inspected: InspectedChain, offset: number, options: P
     refcount: counted.refcount,
     references: counted.references,
     subclusters: guest?.trace?.entry?.subclusters ?? null,
-    bytes: encrypted ? null : readAvailable(layer.source, hostOffset, Math.min(SHOWN_BYTES, length)),
-    bytesNote: encrypted ? 'The data is encrypted.' : null,
+    bytes: shown.bytes,
+    bytesNote: shown.note,
+    locked: shown.locked === true,
     commands: [
       ...(guest ? guestCommands(layer, ACTIVE, guest.guestOffset, guest.length) : []),
       ...hostCommands(layer, layer.path, hostOffset, length),

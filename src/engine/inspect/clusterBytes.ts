@@ -1,8 +1,11 @@
 import type { LayerView } from '../../protocol/place';
 import { EngineError } from '../errors';
 import type { OpenedChain } from '../block/layer';
+import { encryptedLayers, type Ciphers } from '../block/unlock';
 import { openReader } from '../block/node';
 import { dataSource } from '../block/status';
+import type { ClusterCipher } from '../formats/qcow2/crypto/clusterCipher';
+import { SECTOR_SIZE } from '../formats/raw/size';
 import { decompressCluster } from '../formats/qcow2/compression';
 import { readPadded } from '../io/source';
 import { compressedRange } from './tables/qcow2Entries';
@@ -14,7 +17,11 @@ export const SHOWN_BYTES = 4096;
 export interface ClusterBytes {
   readonly bytes: Uint8Array | null;
   readonly note: string | null;
+  /** They are encrypted, and there is no cipher for them. */
+  readonly locked?: boolean;
 }
+
+export const LOCKED: ClusterBytes = { bytes: null, note: 'The data is encrypted.', locked: true };
 
 /** Guest bytes, one cluster of the active layer. */
 export interface GuestRange {
@@ -32,18 +39,25 @@ export interface Supplier {
 }
 
 /** The first bytes of a guest cluster as the guest reads them, or why they cannot be shown. Never throws on content. */
-export function guestBytes(chain: OpenedChain, view: LayerView, guest: GuestRange, supplier: Supplier | null): ClusterBytes {
+export function guestBytes(
+  chain: OpenedChain,
+  ciphers: Ciphers,
+  view: LayerView,
+  guest: GuestRange,
+  supplier: Supplier | null,
+): ClusterBytes {
   const found = supplier?.trace.class ?? 'unallocated';
   const whole = supplier?.trace.entry?.kind !== 'subclusters';
   if (found === 'unknown') {
     return { bytes: null, note: 'The entry contradicts the format, or data of this format is not read.' };
   }
-  const encrypted = supplier?.inspected.qcow2 ? supplier.inspected.qcow2.metadata.cryptMethod !== 0 : false;
+  const layer = supplier?.inspected.layer;
+  const encrypted = layer !== undefined && encryptedLayers(chain).includes(layer);
   // QEMU does not encrypt compressed clusters (seen with qemu-io 7.2).
-  if (encrypted && found !== 'compressed' && !(whole && found === 'zero')) {
-    return { bytes: null, note: 'The data is encrypted.' };
+  if (encrypted && !ciphers.has(layer) && found !== 'compressed' && !(whole && found === 'zero')) {
+    return LOCKED;
   }
-  const read = readAsGuest(chain, view, guest);
+  const read = readAsGuest(chain, ciphers, view, guest);
   if (supplier === null || (whole && found === 'zero')) {
     // Layers below may have smaller clusters, and something in the rest of this one.
     return read.bytes?.some((byte) => byte !== 0)
@@ -51,14 +65,18 @@ export function guestBytes(chain: OpenedChain, view: LayerView, guest: GuestRang
       : { bytes: null, note: zeroNote(chain, supplier) };
   }
   if (read.bytes) {
-    const note = whole ? null : 'Its subclusters come from several places; these are the bytes that the guest reads.';
+    const note = whole
+      ? encrypted
+        ? 'Decrypted.'
+        : null
+      : 'Its subclusters come from several places; these are the bytes that the guest reads.';
     return {
       bytes: read.bytes,
       note: found === 'compressed' ? `Decompressed (${supplier.inspected.qcow2?.metadata.compressionType ?? 'zlib'}).` : note,
     };
   }
   // What a driver refuses to read as a whole may still have this cluster.
-  const bytes = whole ? lenientBytes(supplier, Math.min(SHOWN_BYTES, guest.length)) : null;
+  const bytes = whole && !encrypted ? lenientBytes(supplier, Math.min(SHOWN_BYTES, guest.length)) : null;
   return { bytes, note: bytes ? `Read past what drivers refuse: ${read.note}` : read.note };
 }
 
@@ -72,9 +90,9 @@ function zeroNote({ complete }: OpenedChain, supplier: Supplier | null): string 
 }
 
 /** Reads through the whole chain as drivers do; null with the reason where these refuse. */
-function readAsGuest(chain: OpenedChain, view: LayerView, { guestOffset, length }: GuestRange): ClusterBytes {
+function readAsGuest(chain: OpenedChain, ciphers: Ciphers, view: LayerView, { guestOffset, length }: GuestRange): ClusterBytes {
   try {
-    const reader = openReader(chain, { view });
+    const reader = openReader(chain, { view, ciphers });
     const bytes = new Uint8Array(Math.max(0, Math.min(length, SHOWN_BYTES, reader.size - guestOffset)));
     reader.read(guestOffset, bytes);
     return { bytes, note: null };
@@ -106,6 +124,27 @@ function lenientBytes({ inspected, first }: Supplier, length: number): Uint8Arra
     noteOf(error);
     return null;
   }
+}
+
+/**
+ * The first bytes of a cluster of an encrypted layer's file, in plain.
+ * @param guestOffset of the cluster; null when it belongs to no guest cluster, or that is not known
+ */
+export function decryptedBytes(
+  { layer }: InspectedLayer,
+  cipher: ClusterCipher | undefined,
+  hostOffset: number,
+  guestOffset: number | null,
+  length: number,
+): ClusterBytes {
+  const source = dataSource(layer);
+  const offset = cipher?.addressedBy === 'hostOffset' ? hostOffset : guestOffset;
+  if (!cipher || !source || offset === null) {
+    return LOCKED;
+  }
+  const bytes = readPadded(source, hostOffset, Math.ceil(Math.min(SHOWN_BYTES, length) / SECTOR_SIZE) * SECTOR_SIZE);
+  cipher.decrypt(bytes, offset);
+  return { bytes, note: 'Decrypted; the file holds other bytes.' };
 }
 
 /** What kept bytes from being shown; errors that no input explains pass through. */

@@ -10,6 +10,7 @@ import type {
 } from '../../protocol/inspect';
 import type { LayerView, TableId } from '../../protocol/place';
 import type { Layer, OpenedChain } from '../block/layer';
+import type { Ciphers } from '../block/unlock';
 import { invalidRequest } from '../errors';
 import { readAvailable } from '../io/source';
 import { Pace, type PaceOptions } from '../pace';
@@ -37,10 +38,13 @@ export class Inspector {
   readonly layers: readonly InspectedLayer[];
   readonly tables: ImageTables;
   readonly names: HostNames;
+  /** Of the encrypted layers whose data may be shown. */
+  ciphers: Ciphers;
   private readonly active: Layer;
 
-  constructor(chain: OpenedChain) {
+  constructor(chain: OpenedChain, ciphers: Ciphers = new Map()) {
     this.chain = chain;
+    this.ciphers = ciphers;
     this.layers = chain.layers.map((layer) => ({
       layer,
       qcow2: layer.detail.format === 'qcow2' ? new Qcow2Context(layer, layer.detail, chain.links) : null,
@@ -57,7 +61,7 @@ export class Inspector {
   }
 
   overview(): Overview {
-    return overviewOf(this.chain);
+    return overviewOf(this.chain, this.ciphers);
   }
 
   async tableShapes(view: LayerView, options: PaceOptions = {}): Promise<TableShape[]> {

@@ -51,7 +51,7 @@ export class LockTable {
     return this.locksOf(file);
   }
 
-  /** Whether a process other than this one uses the file. */
+  /** Which processes other than this one use the file, and what this one does with it. */
   usageOf(file: FileSource): UsageState {
     const all = this.locksOf(file);
     if (all.length === 0) {
@@ -59,15 +59,15 @@ export class LockTable {
     }
     this.holders ??= findHolders(new Set(this.locks.keys()));
     const key = holderKey(all[0]!);
-    const foreign = without(all, this.holders.own.get(key) ?? []);
-    return foreign.length === 0
-      ? UNUSED
-      : {
-          known: true,
-          inUse: true,
-          writing: foreign.some((lock) => lock.exclusive || covers(lock, LOCK_BYTE.useWrite)),
-          holders: this.holders.others.get(key) ?? [],
-        };
+    const own = this.holders.own.get(key) ?? [];
+    const foreign = without(all, own);
+    return {
+      known: true,
+      inUse: foreign.length > 0,
+      writing: foreign.some(writes),
+      holders: foreign.length > 0 ? (this.holders.others.get(key) ?? []) : [],
+      ...(own.length > 0 ? { own: own.some(writes) ? 'writing' : 'reading' } : {}),
+    };
   }
 
   /** Processes other than this one that hold locks on the file, as far as the system names them. */
@@ -90,6 +90,10 @@ export class LockTable {
     const mounted = mountedDevice(file.fd);
     return mounted === null ? [] : candidates.filter((lock) => lock.device === mounted);
   }
+}
+
+function writes(lock: HeldLock): boolean {
+  return lock.exclusive || covers(lock, LOCK_BYTE.useWrite);
 }
 
 /** Who uses one file. For many files, read a `LockTable` once and ask it. */

@@ -5,7 +5,7 @@ import { formatBytes } from '../text/bytes';
 import { plainText } from '../text/plain';
 import type { BitmapNode, FailedNode, ForestNode, GroupNode, ImageNode, OverlayNode, SnapshotNode } from './forest';
 import { tooltipOf } from './tooltip';
-import { counted, describeRefusal, describeUsage, formatDate } from './wording';
+import { counted, describeOwnUse, describeRefusal, describeUsage, formatDate, isLeftDirty } from './wording';
 
 /** An icon of the product's icon font and the theme's colour for it. */
 export interface RowIcon {
@@ -84,11 +84,16 @@ function alertsOf(image: ImageSummary): string[] {
   return [
     ...(errors > 0 ? [counted(errors, 'error')] : []),
     ...(image.corrupt ? ['corrupt'] : []),
-    ...(image.dirty ? ['dirty'] : []),
+    ...(isLeftDirty(image) ? ['dirty'] : []),
     ...(warnings > 0 ? [counted(warnings, 'warning')] : []),
     ...(image.usage.inUse ? [describeUsage(image.usage)] : []),
+    ...listed(describeOwnUse(image.usage)),
     ...(image.backingName !== null && image.backingFormat === null ? ['backing format not recorded'] : []),
   ];
+}
+
+function listed<T>(value: T | null): readonly T[] {
+  return value === null ? [] : [value];
 }
 
 /** Why a link is not open, in a few words. */
@@ -117,10 +122,10 @@ function imageIcon({ link, isBase, namedBy }: ImageNode): RowIcon {
   if (image?.corrupt === true || image?.problems.some(({ severity }) => severity === 'error')) {
     return { id: 'error', color: ERROR };
   }
-  if (image?.dirty === true || (image?.problems.length ?? 0) > 0) {
+  if (image !== null && (isLeftDirty(image) || image.problems.length > 0)) {
     return { id: 'warning', color: WARNING };
   }
-  if (image?.usage.inUse === true) {
+  if (image?.usage.inUse === true || image?.usage.own !== undefined) {
     return { id: 'vm-running', color: 'charts.green' };
   }
   if (image !== null && image.backingName !== null && image.backingFormat === null) {
@@ -160,6 +165,7 @@ function imageContext({ link, added, namedBy, overlays }: ImageNode): string[] {
     ...(state.kind === 'open' ? ['openable'] : []),
     ...(link.image === null ? [] : [link.image.format, ...(link.image.backingName === null ? [] : ['backed'])]),
     ...(state.kind === 'open' && (link.image?.format === 'qcow2' || link.image?.format === 'qed') ? ['checkable'] : []),
+    ...(link.image?.encrypted === true && state.kind === 'open' ? ['encrypted'] : []),
     ...(grantable ? ['grantable'] : []),
     ...(namedBy !== null && (state.kind === 'missing' || state.kind === 'refused' || state.kind === 'unreadable') ? ['locatable'] : []),
     ...(added ? ['added'] : []),

@@ -4,7 +4,7 @@ import type { ChainLink, ImageSummary, RefusalReason } from '../../protocol/chai
 import { formatBytes, formatBytesExactly } from '../text/bytes';
 import { escapeMarkdown } from '../text/markdown';
 import type { ForestNode, ImageNode } from './forest';
-import { counted, describeFill, describeRefusal, describeUsage, formatDate } from './wording';
+import { counted, describeFill, describeOwnUse, describeRefusal, describeUsage, formatDate, isLeftDirty } from './wording';
 
 /** More problems than this are counted only; the editor lists them all. */
 const MAX_PROBLEMS = 5;
@@ -96,6 +96,7 @@ function remedy(reason: RefusalReason, isFile: boolean): string {
 
 function facts(image: ImageSummary): (readonly [string, string])[] {
   const { usage } = image;
+  const ownUse = describeOwnUse(usage);
   return [
     ['Format', image.format],
     ['Virtual size', formatBytesExactly(image.virtualSize)],
@@ -114,6 +115,7 @@ function facts(image: ImageSummary): (readonly [string, string])[] {
     ...(image.snapshots.length === 0 ? [] : [['Snapshots', String(image.snapshots.length)] as const]),
     ...(image.bitmaps.length === 0 ? [] : [['Bitmaps', String(image.bitmaps.length)] as const]),
     ...states(image).map((state) => ['State', state] as const),
+    ...(ownUse === null ? [] : [['In use', ownUse] as const]),
     ...(usage.inUse ? [['In use', `${describeUsage(usage)}${usage.writing ? ', writing' : ''}`] as const] : []),
   ];
 }
@@ -121,7 +123,7 @@ function facts(image: ImageSummary): (readonly [string, string])[] {
 function states(image: ImageSummary): string[] {
   return [
     ...(image.corrupt ? ['marked corrupt'] : []),
-    ...(image.dirty ? ['dirty: it was not closed cleanly'] : []),
+    ...(isLeftDirty(image) ? ['dirty: it was not closed cleanly'] : []),
     ...(image.encrypted ? ['encrypted'] : []),
     ...(image.readOnly ? ['read-only'] : []),
   ];

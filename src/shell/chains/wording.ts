@@ -1,4 +1,4 @@
-import type { RefusalReason, UsageState } from '../../protocol/chain';
+import type { ImageSummary, RefusalReason, UsageState } from '../../protocol/chain';
 import { formatBytes } from '../text/bytes';
 import { plainText } from '../text/plain';
 
@@ -7,6 +7,16 @@ export function describeUsage({ holders }: UsageState): string {
   const named = holders.slice(0, 3).map(({ command, pid }) => `${plainText(command, 40)} (${pid})`);
   const more = holders.length > named.length ? [`${holders.length - named.length} more`] : [];
   return named.length === 0 ? 'in use' : `in use by ${[...named, ...more].join(', ')}`;
+}
+
+/** Whether it is marked dirty by nobody that works on it: a writer of this window marks its image as long as it has it open. */
+export function isLeftDirty({ dirty, usage }: ImageSummary): boolean {
+  return dirty && usage.own !== 'writing';
+}
+
+/** What this window does with an image; null when it only looks at it. */
+export function describeOwnUse({ own }: UsageState): string | null {
+  return own === undefined ? null : own === 'writing' ? 'being written by this window' : 'in use by this window';
 }
 
 /** Why the gate did not let a file open, to come after a colon. */

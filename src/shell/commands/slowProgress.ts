@@ -54,7 +54,8 @@ export class SlowProgress {
         const show = (): void => {
           progress.report({
             increment: this.percent - shown,
-            message: [`${this.percent} %`, ...(this.detail === '' ? [] : [this.detail])].join(' · '),
+            // Nothing is known of how far work is that has not said anything yet.
+            message: [...(this.percent === 0 ? [] : [`${this.percent} %`]), ...(this.detail === '' ? [] : [this.detail])].join(' · '),
           });
           shown = this.percent;
         };

@@ -22,6 +22,7 @@ const PAGE_COMMANDS: ReadonlySet<string> = new Set([
   'chainscope.checkImage',
   'chainscope.checkImageDeep',
   'chainscope.copyAsQemuImg',
+  'chainscope.forgetPassphrases',
   'chainscope.goToAddress',
   'chainscope.grantAccess',
   'chainscope.locateMissing',
@@ -30,6 +31,7 @@ const PAGE_COMMANDS: ReadonlySet<string> = new Set([
   'chainscope.revealInChains',
   'chainscope.showLog',
   'chainscope.showOverlays',
+  'chainscope.unlockImage',
 ]);
 
 interface EditorParts {

@@ -3,7 +3,6 @@ import * as path from 'node:path';
 import { ResponseError } from 'vscode-jsonrpc/node';
 import * as vscode from 'vscode';
 
-import type { Chain } from '../../protocol/chain';
 import type { CheckReport } from '../../protocol/check';
 import { progressType, type ImageMethod, type ImageRequests, type Progress, type WireError } from '../../protocol/engine';
 import type { Place } from '../../protocol/place';
@@ -20,7 +19,6 @@ import {
   type ViewCall,
   type ViewState,
 } from '../../protocol/webview';
-import { describeUsage } from '../chains/wording';
 import { isCancelled, wireErrorOf } from '../errors';
 import { DisposableStore, type Disposable } from '../lifecycle';
 import { signalOf } from '../signals';
@@ -170,14 +168,14 @@ export class ImagePanel implements Disposable {
 
     connection.onRequest(viewReady, () =>
       answer(async () => {
-        const { chain } = await document.opened();
+        await document.opened();
         const { state, report } = this.pending;
         this.pending = { state: null, report };
         if (report !== null) {
           // Behind the answer, which the page waits for before it listens.
           setImmediate(() => this.showReport(report));
         }
-        return { path: document.path, state, inUse: inUseNotice(chain) };
+        return { path: document.path, state };
       }),
     );
     connection.onRequest(viewCall, (call, token) => answer(() => this.relay(call, AbortSignal.any([signalOf(token), gone]), connection)));
@@ -220,9 +218,7 @@ export class ImagePanel implements Disposable {
   private tellReload(changedFields: readonly string[]): void {
     // Findings are about the file as it was; the page that shows them says so, one that is loaded later need not.
     this.pending = { ...this.pending, report: null };
-    const { state } = this.document;
-    const notice = state.kind === 'open' ? inUseNotice(state.chain) : null;
-    this.notify((connection) => connection.sendNotification(reload, { changedFields, notice }));
+    this.notify((connection) => connection.sendNotification(reload, { changedFields }));
   }
 
   /** What is told while no page listens needs no telling: a page that loads asks for everything. */
@@ -236,12 +232,6 @@ export class ImagePanel implements Disposable {
   private send(sent: Promise<void>): void {
     sent.catch((error: unknown) => this.host.log.debug(`A message did not reach the editor: ${String(error)}`));
   }
-}
-
-/** The banner for an image that some process uses; null when none is known to. */
-function inUseNotice({ links: [active] }: Chain): string | null {
-  const usage = active?.image?.usage;
-  return usage?.inUse === true ? `This image is ${describeUsage(usage)}. What is shown follows its changes.` : null;
 }
 
 /** Lets errors cross to the page with all that the engine knows of them. */

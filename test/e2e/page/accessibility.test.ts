@@ -46,7 +46,6 @@ describe('page: accessibility', () => {
     it(`finds nothing wrong with problems, an inspected cluster and a translated address in ${theme}`, async () => {
       const editor = await pages().openSample('corrupted', {
         theme,
-        prepare: (shell) => (shell.inUse = 'This image is in use by qemu-system-x86 (1234).'),
       });
       await editor.page.evaluate(axe);
       await editor.address('h:0x110000');

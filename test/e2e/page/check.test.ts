@@ -80,7 +80,7 @@ describe('page: check', () => {
   it('marks findings as outdated when the file changes', async () => {
     const editor = await pages().openSample('corrupted');
     await editor.playCheck();
-    await editor.shell.reload(['header.size'], null);
+    await editor.shell.reload(['header.size']);
     await editor.page.getByText('The file changed since it was checked').waitFor();
   });
 

@@ -2,21 +2,32 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
 import type { EngineImage } from './harness/engineImage';
+import { ImageFolder } from '../../harness/imageFolder';
 import { usePages } from './harness/fixture';
 
 describe('page: an image that changes', () => {
   const pages = usePages();
 
   it('shows who uses it, and lets that be dismissed', async () => {
-    const editor = await pages().openSample('chain', { prepare: (shell) => (shell.inUse = 'This image is in use by qemu (4711).') });
-    const banner = editor.page.getByText('This image is in use by qemu (4711).');
+    const images = new ImageFolder(pages().folder);
+    images.create('held.qcow2');
+    const image = await pages().engine.open(images.of('held.qcow2'));
+    const changes = changesOf(image);
+    const editor = await pages().open(image);
+    const taken = once(changes, 'change');
+    const holder = await images.hold('held.qcow2');
+    await taken;
+    await editor.shell.reload([]);
+    const banner = editor.page.getByText(`In use by qemu-io (process ${holder.pid}), which may write to it.`);
     await banner.waitFor();
     await editor.page.getByRole('button', { name: 'Dismiss' }).click();
     await banner.waitFor({ state: 'detached' });
-    await editor.shell.reload([], 'This image is in use by qemu (4712), which writes to it.');
-    await editor.page.getByText('This image is in use by qemu (4712)').waitFor();
-    await editor.shell.reload([], null);
-    await editor.page.getByText('This image is in use').waitFor({ state: 'detached' });
+    const left = once(changes, 'change');
+    await holder.stop();
+    await left;
+    await editor.shell.reload([]);
+    await editor.page.getByText('The file was read again.').waitFor({ state: 'attached' });
+    assert.equal(await editor.page.getByText('In use by').count(), 0);
   });
 
   it('is read again, and what moved is highlighted', async () => {
@@ -32,7 +43,7 @@ describe('page: an image that changes', () => {
     const changed = once(changesOf(image), 'change');
     execFileSync('qemu-img', ['resize', '-q', path, '1G']);
     const [fields] = (await changed) as [readonly string[]];
-    await editor.shell.reload(fields, null);
+    await editor.shell.reload(fields);
     await editor.page.getByText('1 GiB (1073741824 bytes)').first().waitFor();
     assert.equal(await editor.text('tr.changed:has(td.name:text-is("size")) td.value'), '1 GiB (1073741824 bytes)');
     assert.match(await editor.announced(), /^The file changed: \d+ fields? differ/);

@@ -50,6 +50,18 @@ describe('the row of an image', () => {
       'in use by qemu-system-x86 (1234)',
       'vm-running',
     ],
+    [
+      'marked dirty by this window, which writes it',
+      { dirty: true, usage: { known: true, inUse: false, writing: false, holders: [], own: 'writing' } },
+      'being written by this window',
+      'vm-running',
+    ],
+    [
+      'dirty, and read by this window',
+      { dirty: true, usage: { known: true, inUse: false, writing: false, holders: [], own: 'reading' } },
+      'in use by this window',
+      'warning',
+    ],
     ['in use by nobody known', { usage: { known: true, inUse: true, writing: false, holders: [] } }, 'in use', 'vm-running'],
   ])('flags an image that is %s', (_, over, flag, icon) => {
     const row = rootRow(over);

@@ -2,6 +2,8 @@ import type { ChainLink, LinkState, RefusalReason, UsageState } from '../../../p
 import type { Notice } from '../../../protocol/inspect';
 import type { Place } from '../../../protocol/place';
 import type { Layer, OpenedChain } from '../../block/layer';
+import { encryptedLayers, type Ciphers } from '../../block/unlock';
+import { CRYPT_METHOD } from '../../formats/qcow2/crypto/open';
 import { mapExtents, vmdkProblems } from '../../formats/vmdk/extents';
 import type { Problem } from '../../formats/problem';
 import { hex, visible } from '../wording';
@@ -10,12 +12,13 @@ import { hex, visible } from '../wording';
 const MOST_LINK_NOTICES = 20;
 
 /** What a person should know before anything else: who uses the image, what keeps it from opening, where the chain is broken. */
-export function notices(chain: OpenedChain): Notice[] {
+export function notices(chain: OpenedChain, ciphers: Ciphers): Notice[] {
   const active = chain.layers[0];
   const [first, ...others] = chain.links;
   return [
     ...(first?.image ? usageNotices(first.image.usage) : []),
-    ...(active ? imageNotices(active) : []),
+    ...(active ? imageNotices(active, isWrittenHere(active)) : []),
+    ...encryptionNotices(chain, ciphers),
     ...shortened(others.flatMap((link) => linkNotices(link))),
   ];
 }
@@ -28,9 +31,9 @@ function shortened(list: readonly Notice[]): readonly Notice[] {
     : [...list.slice(0, MOST_LINK_NOTICES), { severity: 'error', message: `So it is with ${left} more files of the chain.`, place: null }];
 }
 
-function usageNotices({ inUse, writing, holders }: UsageState): Notice[] {
+function usageNotices({ inUse, writing, holders, own }: UsageState): Notice[] {
   if (!inUse) {
-    return [];
+    return own === 'writing' ? [WRITTEN_HERE] : [];
   }
   const names = holders.map(({ pid, command }) => `${visible(command)} (process ${pid})`).join(', ');
   const who = names === '' ? 'another process' : names;
@@ -45,8 +48,19 @@ function usageNotices({ inUse, writing, holders }: UsageState): Notice[] {
   ];
 }
 
+/** A writer marks its image dirty as long as it has it open; that is nothing to worry about while the writer is this window. */
+function isWrittenHere({ link }: Layer): boolean {
+  return link.image?.usage.own === 'writing';
+}
+
+const WRITTEN_HERE: Notice = {
+  severity: 'info',
+  message: 'This window is writing to the image: it is exported, or a job works on it. What is shown is read again as the file changes.',
+  place: null,
+};
+
 /** The severity order of a layer's own notices: what refuses to open, then damage, then what cannot be shown. */
-function imageNotices(layer: Layer): Notice[] {
+function imageNotices(layer: Layer, writtenHere: boolean): Notice[] {
   const { detail } = layer;
   switch (detail.format) {
     case 'raw':
@@ -58,7 +72,7 @@ function imageNotices(layer: Layer): Notice[] {
       const { metadata } = detail;
       return [
         ...refusal(metadata.problems),
-        ...(metadata.needCheck
+        ...(metadata.needCheck && !writtenHere
           ? [
               note(
                 'warning',
@@ -70,18 +84,18 @@ function imageNotices(layer: Layer): Notice[] {
       ];
     }
     case 'qcow2':
-      return qcow2Notices(detail);
+      return qcow2Notices(detail, writtenHere);
   }
 }
 
-function qcow2Notices({ metadata, dataFile }: Extract<Layer['detail'], { format: 'qcow2' }>): Notice[] {
+function qcow2Notices({ metadata, dataFile }: Extract<Layer['detail'], { format: 'qcow2' }>, writtenHere: boolean): Notice[] {
   const { header } = metadata;
   const list = refusal(metadata.problems);
   const at = (name: Parameters<typeof header.field>[0]) => header.field(name).offset;
   if (metadata.corrupt) {
     list.push(note('error', 'The image is marked corrupt; QEMU opens it read-only until it is repaired.', at('incompatible_features')));
   }
-  if (metadata.dirty) {
+  if (metadata.dirty && !writtenHere) {
     list.push(
       note(
         'warning',
@@ -95,13 +109,39 @@ function qcow2Notices({ metadata, dataFile }: Extract<Layer['detail'], { format:
       note('warning', 'The backing file format is not recorded; whoever opens the image has to guess it.', at('backing_file_offset')),
     );
   }
-  if (metadata.cryptMethod !== 0) {
-    list.push(note('info', 'The image is encrypted: its metadata is shown, its data is not.', at('crypt_method')));
-  }
   if (metadata.hasDataFile && dataFile === null) {
     list.push(note('warning', 'The external data file is not open; guest data cannot be shown.', at('incompatible_features')));
   }
   return list;
+}
+
+/** Whether the data of a chain that is encrypted, wholly or in part, is shown. */
+function encryptionNotices(chain: OpenedChain, ciphers: Ciphers): Notice[] {
+  const encrypted = encryptedLayers(chain);
+  const locked = encrypted.filter((layer) => !ciphers.has(layer));
+  const [first] = locked;
+  if (first) {
+    const message =
+      first.depth === 0
+        ? 'The image is encrypted: its metadata is shown, its data is not.'
+        : `The backing file '${visible(first.link.recordedName)}' is encrypted: its data is not shown.`;
+    return [{ severity: 'info', message, place: cryptMethodOf(first), action: 'unlock' }];
+  }
+  const legacy = encrypted.find(({ detail }) => detail.format === 'qcow2' && detail.metadata.cryptMethod === CRYPT_METHOD.aes);
+  if (legacy) {
+    const message = 'Encrypted with the old AES, in which nothing tells a wrong passphrase: if what is shown makes no sense, it was one.';
+    return [{ severity: 'info', message, place: cryptMethodOf(legacy), action: 'forgetPassphrases' }];
+  }
+  return encrypted.length === 0
+    ? []
+    : [{ severity: 'info', message: 'Encrypted, and unlocked in this window.', place: null, action: 'forgetPassphrases' }];
+}
+
+/** Where a link can lead to: in the active layer's file. */
+function cryptMethodOf({ depth, detail }: Layer): Place | null {
+  return depth === 0 && detail.format === 'qcow2'
+    ? { kind: 'host', hostOffset: detail.metadata.header.field('crypt_method').offset }
+    : null;
 }
 
 /** One notice for all that keeps drivers from opening the image; the fields say the rest. */

@@ -2,6 +2,7 @@ import type { Overview, StructureView } from '../../../protocol/inspect';
 import { EngineError } from '../../errors';
 import { grainSizeOf } from '../../formats/vmdk/extents';
 import type { Layer, OpenedChain } from '../../block/layer';
+import type { Ciphers } from '../../block/unlock';
 import { commonFacts, type Fact } from './facts';
 import { notices } from './notices';
 import { qcow2Facts, qcow2Structures } from './qcow2';
@@ -18,14 +19,14 @@ export function activeLayer(chain: OpenedChain): Layer {
 }
 
 /** The first page of an image: everything that its header says. Reads the first cluster and no table. */
-export function overviewOf(chain: OpenedChain): Overview {
+export function overviewOf(chain: OpenedChain, ciphers: Ciphers = new Map()): Overview {
   const layer = activeLayer(chain);
   const { detail, source } = layer;
   const mapped = (detail.format === 'qcow2' || detail.format === 'qed') && detail.metadata.tablesReadable;
   return {
     path: layer.path,
     chain: { links: chain.links },
-    notices: notices(chain),
+    notices: notices(chain, ciphers),
     structures: structuresOf(layer),
     facts: factsOf(layer),
     has: {

@@ -91,7 +91,6 @@ export class PageShell {
   onCommand: (command: string) => Promise<void> | void = () => undefined;
   /** What the page is to show first. */
   state: ViewState | null = null;
-  inUse: string | null = null;
   private pending = 0;
   private whenQuiet: (() => void)[] = [];
   private readonly whenCopied: (() => void)[] = [];
@@ -100,7 +99,7 @@ export class PageShell {
 
   constructor(backend: ImageBackend, send: (message: Message) => Promise<void>) {
     this.connection = createMessageConnection(this.reader, new Writer(send));
-    this.connection.onRequest(viewReady, () => ({ path: backend.path, state: this.state, inUse: this.inUse }));
+    this.connection.onRequest(viewReady, () => ({ path: backend.path, state: this.state }));
     this.connection.onRequest(viewCall, async ({ method, params, progressToken }, token) => {
       this.requests.push({ method, params });
       this.pending++;
@@ -185,8 +184,8 @@ export class PageShell {
     return this.connection.sendNotification(checkProgress, { fraction, message });
   }
 
-  reload(changedFields: readonly string[], notice: string | null): Promise<void> {
-    return this.connection.sendNotification(reload, { changedFields, notice });
+  reload(changedFields: readonly string[]): Promise<void> {
+    return this.connection.sendNotification(reload, { changedFields });
   }
 
   dispose(): void {

@@ -37,6 +37,26 @@ export async function openCipher(
   }
 }
 
+/** Whether two readings of an image are encrypted with the same key; never so for one that cannot be opened. */
+export function isSameKey(one: Qcow2Metadata, other: Qcow2Metadata): boolean {
+  if (one.cryptMethod !== other.cryptMethod) {
+    return false;
+  }
+  if (one.cryptMethod !== CRYPT_METHOD.luks) {
+    // The passphrase itself is the key.
+    return one.cryptMethod === CRYPT_METHOD.aes;
+  }
+  try {
+    const [a, b] = [one, other].map((metadata) => readLuksHeader(metadata.source, luksHeaderOffset(metadata)).header);
+    return a !== undefined && b !== undefined && Buffer.compare(a.raw('mk-digest'), b.raw('mk-digest')) === 0;
+  } catch (error) {
+    if (error instanceof EngineError) {
+      return false;
+    }
+    throw error;
+  }
+}
+
 /** Byte offset in the file of the image's LUKS header. @throws EngineError `format.invalid` */
 export function luksHeaderOffset(metadata: Qcow2Metadata): number {
   const file = metadata.source.name;
