@@ -1,7 +1,7 @@
 import { NotificationType, RequestType } from 'vscode-jsonrpc';
 
 import type { WireError } from './engine';
-import type { FormatOptions, ImageReference, WritableFormat } from './manage';
+import type { BackingReference, FormatOptions, ImageReference, WritableFormat } from './manage';
 
 /*
  * Background jobs of the engine worker, in QEMU's words (qapi/job.json, qapi/block-core.json). Paths are absolute, offsets and lengths are
@@ -15,7 +15,7 @@ export type JobStatus = 'created' | 'running' | 'paused' | 'ready' | 'standby' |
 /** What a job may be told (QEMU's JobVerb). */
 export type JobVerb = 'cancel' | 'pause' | 'resume' | 'set-speed' | 'complete' | 'finalize' | 'dismiss';
 
-export type JobType = 'stream' | 'commit' | 'mirror' | 'allocate' | 'trim';
+export type JobType = 'stream' | 'commit' | 'mirror' | 'rebase' | 'allocate' | 'trim';
 
 /** What happens on an I/O error (QEMU's BlockdevOnError). */
 export type OnError = 'report' | 'ignore' | 'stop' | 'enospc';
@@ -73,6 +73,8 @@ export type JobRequest =
       readonly options: FormatOptions;
       readonly sync: MirrorSync;
     }
+  /** Builds `image`, the active layer or one that others are built on, on another backing file (null: none); what guests read stays. */
+  | { readonly type: 'rebase'; readonly image: ImageReference; readonly backing: BackingReference | null }
   /** Gives a range space of its own: as allocated zeroes, or also written out with zeroes. */
   | { readonly type: 'allocate'; readonly image: ImageReference; readonly range: GuestRange | null; readonly mode: 'metadata' | 'zero' }
   /** Gives back the space of clusters that hold nothing but zeroes. */

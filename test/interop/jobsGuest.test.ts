@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { BlockGraph } from '../../src/engine/block/graph/blockGraph';
@@ -13,7 +13,7 @@ import { keepContent, linksOf, makeJobChain, mapOf, requireSound, type ChainLaye
 import { Random, testCases, testSeed } from './random';
 import { ShadowGuest } from './shadowGuest';
 import { EngineProcess } from './startEngineProcess';
-import { chainscope, qemuImg, temporaryFolder } from './tools';
+import { chainscope, makeWithQemuImg, qemuImg, temporaryFolder } from './tools';
 
 /* Jobs on the disk of a guest that goes on reading and writing through an NBD export of the same process. */
 
@@ -281,6 +281,70 @@ describe('a mirror beside its guest', () => {
     mirror.job.cancel();
     expect(await mirror.ended).toMatchObject({ outcome: 'cancelled' });
     expect(existsSync(target)).toBe(false);
+    await world.end();
+  });
+});
+
+describe('a rebase beside its guest', () => {
+  const first = testSeed();
+  for (let seed = first; seed < first + testCases(5); seed++) {
+    test(`keeps what the guest reads, onto whatever image (seed ${seed})`, async () => {
+      const random = new Random(seed);
+      const depth = random.between(1, 4);
+      const kind = random.pick(['other', 'other', 'below', 'none'] as const);
+      const world = await machine(random, depth);
+      const into = random.between(Math.min(1, depth - 1), depth - 1);
+      const format = world.layers[into]!.format;
+      await mkdir(join(world.folder, 'other'));
+      const others = await makeJobChain(random, join(world.folder, 'other'), random.between(1, 2));
+      const other = others.at(-1)!;
+      const base = random.below(into + 1) - 1;
+      const backing =
+        kind === 'other'
+          ? { name: join('other', other.name), format: other.format }
+          : kind === 'none' || base < 0
+            ? null
+            : { name: world.path(base), format: world.layers[base]!.format };
+      const request = { type: 'rebase', image: { path: world.path(into), format }, backing } as const;
+      if (format === 'raw') {
+        await expect(world.jobs.start(request)).rejects.toMatchObject({ code: 'request.unsupported' });
+        await world.end();
+        return;
+      }
+      const preview = await world.jobs.preview(request);
+      const rebasing = await world.jobs.start(request, slowly(world));
+      expect(await rebasing.ended).toMatchObject({ outcome: 'completed', error: null });
+      const below = backing === null ? 0 : kind === 'other' ? others.length : base + 1;
+      expect(world.image.chain()).toHaveLength(depth - into + below);
+      expect(preview.relinked).toEqual([{ path: world.path(into), backing: below === 0 ? null : world.image.chain()[depth - into]!.path }]);
+      await turn();
+      expect(await world.end()).toBeGreaterThan(0);
+      expect(await linksOf(world.folder, world.layers.at(-1)!)).toHaveLength(depth - into + below);
+    });
+  }
+
+  test('is refused onto an image that is built on it', async () => {
+    const world = await machine(new Random(8), 3);
+    const [over, { format }] = [join(world.folder, 'over.qcow2'), world.layers[1]!];
+    await makeWithQemuImg(['create', '-q', '-f', 'qcow2', '-b', world.path(1), '-F', format, over]);
+    const request = { type: 'rebase', image: { path: world.path(1), format }, backing: { name: over, format: 'qcow2' } } as const;
+    await expect(world.jobs.start(request)).rejects.toMatchObject({ code: 'request.invalid' });
+    await world.end();
+  });
+
+  test('keeps others from changing what the image will be built on', async () => {
+    const world = await machine(new Random(9), 2);
+    const other = join(world.folder, 'other.qcow2');
+    await makeWithQemuImg(['create', '-q', '-f', 'qcow2', other, '8M']);
+    const request = { type: 'rebase', image: imageOf(world), backing: { name: other, format: 'qcow2' } } as const;
+    const writer = await world.graph.open(other, { format: 'qcow2', readOnly: false, user: 'another export' });
+    await expect(world.jobs.start(request)).rejects.toMatchObject({ code: 'file.locked' });
+    await writer.close();
+    const rebasing = await world.jobs.start(request, slowly(world));
+    await expect(world.graph.open(other, { format: 'qcow2', readOnly: false, user: 'another export' })).rejects.toMatchObject({
+      code: 'file.locked',
+    });
+    expect(await rebasing.ended).toMatchObject({ outcome: 'completed' });
     await world.end();
   });
 });

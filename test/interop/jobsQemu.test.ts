@@ -7,7 +7,7 @@ import type { JobRequest } from '../../src/protocol/jobs';
 import { comparedMaps, keepContent, linksOf, makeJobChain, mapOf, requireSound, type ChainLayer } from './jobChains';
 import { Random, testCases, testSeed } from './random';
 import { imageNode, StorageDaemon } from './storageDaemon';
-import { chainscope, makeWithQemuImg } from './tools';
+import { chainscope, makeWithQemuImg, writeWithQemuIo } from './tools';
 import { twinFolders, type Twins } from './twins';
 
 /* Commits and mirrors beside those of a qemu-storage-daemon, on the same chains. */
@@ -104,5 +104,28 @@ describe('a mirror', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     await requireSound(world.ours, copy, 'content');
     expect(comparedMaps(await mapOf(world.theirs, copy), await mapOf(world.ours, copy))).toEqual(SAME);
+  });
+});
+
+describe('a rebase', () => {
+  test.each(seeds)('leaves the bytes, links and allocation that qemu-img rebase does (seed %i)', async (seed) => {
+    const random = new Random(seed);
+    const world = await chains(seed, random.between(2, 4));
+    const other: ChainLayer = { name: 'other.qcow2', format: 'qcow2', size: world.top.size };
+    const all = random.chance(0.5);
+    const writes = [`write -P 5 0 ${world.top.size / 2}`, `write -P 1 ${world.top.size / 4} 65536`];
+    await world.both(async (cwd) => {
+      // What the chain has already, and something else over it.
+      await makeWithQemuImg(['convert', '-f', world.top.format, '-O', 'qcow2', world.top.name, other.name], { cwd });
+      await writeWithQemuIo(['-f', 'qcow2', other.name], all ? writes : writes.slice(1), { cwd });
+    });
+    const backing = random.chance(0.7) ? other : world.layers[0]!;
+    await makeWithQemuImg(['rebase', '-f', world.top.format, '-b', backing.name, '-F', backing.format, world.top.name], {
+      cwd: world.theirs,
+    });
+    await ours(world, (image) => ({ type: 'rebase', image, backing: { name: backing.name, format: backing.format } }));
+    await requireSound(world.ours, world.top, 'content');
+    expect(await linksOf(world.ours, world.top)).toEqual(await linksOf(world.theirs, world.top));
+    expect(comparedMaps(await mapOf(world.theirs, world.top), await mapOf(world.ours, world.top))).toEqual(SAME);
   });
 });

@@ -1,29 +1,27 @@
 import { dirname, isAbsolute, relative, resolve } from 'node:path';
 import type { ChainImage } from '../block/graph/openedImage';
-import type { TrackedNode } from '../block/trackedNode';
+import type { BlockNode } from '../block/blockNode';
 import { readOnlyImage } from '../errors';
 import { setBackingLink } from '../formats/qcow2/manage/backingLink';
 import { QedNode } from '../formats/qed/qedNode';
 import { Qcow2Node } from '../formats/qcow2/write/qcow2Node';
 import { protocolOf } from '../gate/filename';
-import { whileQuiet } from '../manage/managedImage';
+import { withStructure } from '../manage/managedImage';
 
 /**
- * Writes into an image that is in use which backing file it has, and which format that is.
+ * Writes into an image which backing file it has, and which format that is; to be called while none of its requests is in flight.
  * @param name as it is recorded; null for none
  * @throws EngineError `request.readOnly` for a format without backing files, `request.invalid` for a name without room, `file.io`
  */
-export async function recordBacking(node: TrackedNode, name: string | null, format: string | null): Promise<void> {
-  const { image } = node;
+export async function recordBacking(image: BlockNode, name: string | null, format: string | null): Promise<void> {
   if (image instanceof QedNode) {
     await image.changeBackingFile(name, format);
-    await image.flush();
   } else if (image instanceof Qcow2Node) {
-    await whileQuiet(node, (quiet) => setBackingLink(quiet, name, format));
-    await node.flush();
+    await withStructure(image, (quiet) => setBackingLink(quiet, name, format));
   } else {
     throw readOnlyImage(image.filename);
   }
+  await image.flush();
 }
 
 /**

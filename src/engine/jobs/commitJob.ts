@@ -88,7 +88,7 @@ function innerCommit(chain: readonly ChainImage[], { top, base }: CommitSpan, re
     const { graph, user } = parts;
     const opened = await graph.open(overlay.path, { format: overlay.format, readOnly: false, unchanged: true, user });
     try {
-      await opened.relink(target.node, () => recordBacking(overlay.node, recordedName(overlay, target), target.format));
+      await opened.relink(target.node, (driver) => recordBacking(driver, recordedName(overlay, target), target.format));
     } finally {
       await opened.close();
     }

@@ -1,9 +1,10 @@
 import type { JobPreview, JobRequest } from '../../protocol/jobs';
-import { previewAllocate, previewCommit, previewMirror, previewStream } from './preview';
+import { previewAllocate, previewCommit, previewMirror, previewRebase, previewStream } from './preview';
 import type { JobParts, PreparedJob } from './preparedJob';
 import { prepareAllocate } from './allocateJob';
 import { prepareCommit } from './commitJob';
 import { prepareMirror } from './mirrorJob';
+import { prepareRebase } from './rebaseJob';
 import { prepareStream } from './streamJob';
 import { prepareTrim, previewTrim } from './trimJob';
 
@@ -16,6 +17,8 @@ export function prepareJob(request: JobRequest, parts: JobParts): Promise<Prepar
       return prepareCommit(request, parts);
     case 'mirror':
       return prepareMirror(request, parts);
+    case 'rebase':
+      return prepareRebase(request, parts);
     case 'allocate':
       return prepareAllocate(request, parts);
     case 'trim':
@@ -32,6 +35,8 @@ export function previewJob(request: JobRequest, parts: JobParts): Promise<JobPre
       return previewCommit(request, parts);
     case 'mirror':
       return previewMirror(request, parts);
+    case 'rebase':
+      return previewRebase(request, parts);
     case 'allocate':
       return previewAllocate(request, parts);
     case 'trim':

@@ -4,11 +4,13 @@ import { statusAbove } from '../block/above';
 import type { BlockNode } from '../block/blockNode';
 import type { OpenedImage } from '../block/graph/openedImage';
 import { freeSpace } from '../io/freeSpace';
+import { Differences } from '../manage/copy/differences';
 import { Pace } from '../pace';
 import type { JobParts } from './preparedJob';
 import type { AllocateRequest } from './allocateJob';
 import { commitSpan, type CommitRequest } from './commitJob';
 import type { MirrorRequest } from './mirrorJob';
+import { openBelow, type RebaseRequest } from './rebaseJob';
 import { baseOf, type StreamRequest } from './streamJob';
 
 export async function previewStream(request: StreamRequest, parts: JobParts): Promise<JobPreview> {
@@ -65,6 +67,27 @@ export async function previewMirror(request: MirrorRequest, parts: JobParts): Pr
       relinked: [],
       dependents: [],
     };
+  });
+}
+
+export async function previewRebase(request: RebaseRequest, parts: JobParts): Promise<JobPreview> {
+  return reading(request.image, parts, async (image) => {
+    const own = image.chain()[0]!;
+    const below = await openBelow(request, image, parts);
+    try {
+      const bytesToCopy = await comparedBytes(own.node, below?.node ?? null, parts.signal);
+      return {
+        bytesToCopy,
+        spaceNeeded: bytesToCopy,
+        spaceFree: freeSpace(dirname(own.path)),
+        written: [own.path],
+        invalidated: [],
+        relinked: [{ path: own.path, backing: below?.chain()[0]!.path ?? null }],
+        dependents: image.dependents(own.node),
+      };
+    } finally {
+      await below?.close();
+    }
   });
 }
 
@@ -129,6 +152,22 @@ export async function reading<T>(
   } finally {
     await image.close();
   }
+}
+
+/** Bytes that have to be compared before an image is built on another one: so many are copied at most. */
+async function comparedBytes(node: BlockNode, below: BlockNode | null, signal: AbortSignal | undefined): Promise<number> {
+  const pace = new Pace({ signal });
+  const differences = new Differences(node, below);
+  let bytes = 0;
+  for (let at = 0; at < node.size;) {
+    if (pace.due()) {
+      await pace.turn(at, node.size);
+    }
+    const { length, compare } = await differences.look(at, node.size - at);
+    bytes += compare ? length : 0;
+    at += length;
+  }
+  return bytes;
 }
 
 /** Bytes of data that an image has not itself, and the chain above `base` has; whole clusters of the image. */

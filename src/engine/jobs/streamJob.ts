@@ -25,7 +25,7 @@ export async function prepareStream(request: StreamRequest, parts: JobParts): Pr
         return;
       }
       const name = base && recordedName(own[0]!, base);
-      await image.relink(base?.node ?? null, () => recordBacking(image.node, name, base?.format ?? null));
+      await image.relink(base?.node ?? null, (driver) => recordBacking(driver, name, base?.format ?? null));
     };
     const release = async () => {
       unfreeze();

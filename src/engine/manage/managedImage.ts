@@ -67,20 +67,22 @@ export async function withImage<T>(
  * @throws what `work` throws
  */
 export async function whileQuiet<T>(node: TrackedNode, work: (image: QuietImage) => Promise<T>): Promise<T | null> {
-  return node.requests.run(0, Infinity, true, async () => {
+  return node.requests.run(0, Infinity, true, () => {
     const { image } = node;
-    if (!(image instanceof Qcow2Node)) {
-      return null;
-    }
-    // What the node has in memory goes to the file, bitmaps too, and is read again.
-    await run(image.settle());
-    await image.hooks.beforeClose?.(image);
-    try {
-      return await work(QuietImage.open(image.storage, { settled: true }));
-    } finally {
-      image.reload();
-    }
+    return image instanceof Qcow2Node ? withStructure(image, work) : Promise.resolve(null);
   });
+}
+
+/** Does something to the structure of a qcow2 image; the caller sees to it that no request is in flight. @throws what `work` throws */
+export async function withStructure<T>(image: Qcow2Node, work: (image: QuietImage) => Promise<T>): Promise<T> {
+  // What the node has in memory goes to the file, bitmaps too, and is read again.
+  await run(image.settle());
+  await image.hooks.beforeClose?.(image);
+  try {
+    return await work(QuietImage.open(image.storage, { settled: true }));
+  } finally {
+    image.reload();
+  }
 }
 
 /** QEMU says of what could not be opened that it could not. */

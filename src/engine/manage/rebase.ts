@@ -1,6 +1,5 @@
 import { BlockGraph } from '../block/graph/blockGraph';
 import type { OpenedImage } from '../block/graph/openedImage';
-import { statusAbove } from '../block/above';
 import type { BlockNode } from '../block/blockNode';
 import type { Layer } from '../block/layer';
 import { readDetail } from '../block/detail';
@@ -8,13 +7,12 @@ import { EngineError, unsupportedRequest } from '../errors';
 import { setBackingLink } from '../formats/qcow2/manage/backingLink';
 import { QuietImage } from '../formats/qcow2/manage/quietImage';
 import { QedNode } from '../formats/qed/qedNode';
-import { Qcow2Node } from '../formats/qcow2/write/qcow2Node';
 import { resolveName } from '../gate/filename';
 import { FileStorage } from '../io/fileStorage';
 import { acquireLocks } from '../io/imageLocks';
 import { Pace } from '../pace';
+import { Differences } from './copy/differences';
 import { WriteBehind } from './copy/writeBehind';
-import { isZero } from '../isZero';
 import { knownFormat } from './formats';
 import { whileQuiet, type ManageContext, type ManagedFile } from './managedImage';
 
@@ -30,10 +28,6 @@ export interface RebaseRequest {
   /** Ends when everything would survive a loss of power. */
   readonly durable: boolean;
 }
-
-/** Bytes that are compared at a time. */
-const CHUNK = 1024 * 1024;
-const SECTOR = 512;
 
 /**
  * Builds an image on another backing file. What the guest reads stays the same: where the old and the new one differ the image gets the
@@ -170,85 +164,20 @@ async function openBacking(request: RebaseRequest, graph: BlockGraph, context: M
 /** Gives the image what its old backing file has and the new one has not. */
 async function keepDifferences(node: BlockNode, below: BlockNode | null, context: ManageContext): Promise<void> {
   const pace = new Pace(context);
-  const old = node.backing;
-  // A base further down in the same chain differs only by what lies between.
-  const inChain = below !== null && isBelow(old, below);
-  const unit = node instanceof Qcow2Node ? node.codec.unitBytes : (node.clusterSize ?? SECTOR);
-  const had = Buffer.allocUnsafeSlow(Math.max(CHUNK, unit));
-  const has = Buffer.allocUnsafeSlow(Math.max(CHUNK, unit));
+  const differences = new Differences(node, below);
   const behind = new WriteBehind(node);
   const { size } = node;
   for (let at = 0; at < size;) {
     if (pace.due()) {
       await pace.turn(at, size);
     }
-    const own = await node.blockStatus(at, size - at);
-    if (own.class !== 'unallocated') {
-      at += own.length;
-      continue;
+    const { length, compare } = await differences.look(at, size - at);
+    if (compare) {
+      behind.wrote(await differences.keep(at, length));
     }
-    const length = Math.min(own.length, size - at);
-    const above = await statusAbove(old, inChain ? below : null, at, length);
-    if (inChain && above.class === 'unallocated') {
-      at += above.length;
-      continue;
-    }
-    const end = (Math.floor(at / had.length) + 1) * had.length;
-    if (above.class !== 'data' && !inChain) {
-      const other = await statusAbove(below, null, at, above.length);
-      if (other.class !== 'data') {
-        at += other.length;
-        continue;
-      }
-    }
-    const part = Math.min(length, end - at);
-    await readPadded(old, at, had.subarray(0, part));
-    await readPadded(below, at, has.subarray(0, part));
-    await writeDifferent(node, at, had.subarray(0, part), has.subarray(0, part), unit);
-    behind.wrote(part);
-    at += part;
+    at += length;
   }
   await behind.end();
   pace.throwIfCancelled();
   context.onProgress?.(size, size);
-}
-
-function isBelow(top: BlockNode | null, wanted: BlockNode): boolean {
-  for (let node = top; node !== null; node = node.backing) {
-    if (node === wanted) {
-      return true;
-    }
-  }
-  return false;
-}
-
-/** Past the end of a backing file there are zeroes. */
-async function readPadded(node: BlockNode | null, offset: number, target: Uint8Array): Promise<void> {
-  const there = node === null ? 0 : Math.max(0, Math.min(target.length, node.size - offset));
-  target.fill(0, there);
-  if (node !== null && there > 0) {
-    await node.read(offset, target.subarray(0, there));
-  }
-}
-
-/** Writes whole units that differ somewhere, neighbours at once. */
-async function writeDifferent(node: BlockNode, offset: number, had: Buffer, has: Buffer, unit: number): Promise<void> {
-  const endOf = (at: number) => Math.min(had.length, (Math.floor((offset + at) / unit) + 1) * unit - offset);
-  const differs = (at: number) => had.compare(has, at, endOf(at), at, endOf(at)) !== 0;
-  for (let at = 0; at < had.length;) {
-    if (!differs(at)) {
-      at = endOf(at);
-      continue;
-    }
-    let end = endOf(at);
-    while (end < had.length && differs(end)) {
-      end = endOf(end);
-    }
-    const bytes = had.subarray(at, end);
-    // Without a backing file an image leaves zeroes unallocated, and the new one would shine through.
-    await (isZero(bytes)
-      ? node.writeZeroes(offset + at, bytes.length, { mayUnmap: true, explicit: true })
-      : node.write(offset + at, bytes));
-    at = end;
-  }
 }

@@ -49,6 +49,8 @@ export function activityOf(request: JobRequest): string {
       return `Committing ${nameOf(request.top ?? request.image.path)}`;
     case 'mirror':
       return `Mirroring ${name} to ${nameOf(request.target)}`;
+    case 'rebase':
+      return request.backing === null ? `Rebasing ${name}` : `Rebasing ${name} onto ${nameOf(request.backing.name)}`;
     case 'allocate':
       return `Allocating space for ${name}`;
     case 'trim':
@@ -71,6 +73,10 @@ export function resultOf(request: JobRequest): string {
       return `${nameOf(request.top ?? request.image.path)} is committed${request.base === null ? '' : ` into ${nameOf(request.base)}`}.`;
     case 'mirror':
       return `${nameOf(request.target)} holds what ${name} held, and is in use in its place.`;
+    case 'rebase':
+      return request.backing === null
+        ? `${name} holds all of its disk itself now and has no backing file.`
+        : `${name} now builds on ${nameOf(request.backing.name)}.`;
     case 'allocate':
       return `No write to ${request.range === null ? name : `that part of ${name}`} can fail for want of space any more.`;
     case 'trim':
@@ -96,6 +102,8 @@ function verbOf(request: JobRequest): string {
       return 'Commit';
     case 'mirror':
       return 'Mirror';
+    case 'rebase':
+      return 'Rebase';
     case 'allocate':
       return 'Allocate';
     case 'trim':
@@ -228,6 +236,8 @@ function placesOf(request: JobRequest): readonly (readonly [string, string])[] {
       ];
     case 'mirror':
       return [['To', request.target]];
+    case 'rebase':
+      return [['New backing file', request.backing?.name ?? 'none']];
     case 'allocate':
     case 'trim':
       return [];

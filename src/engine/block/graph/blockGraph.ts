@@ -16,10 +16,10 @@ import { GraphChanges } from './graphChanges';
 import { nodesAbove, type GraphNode } from './graphNode';
 import { ImageDrivers } from './imageDrivers';
 import { filesOf, readerLocks } from './layerFiles';
-import { cipherOf, keyOf, openForWriting, reread, withFiles } from './layerOpening';
+import { cipherOf, keyOf, openForWriting, pastCache, reread, withFiles } from './layerOpening';
 import { NodesInUse } from './nodesInUse';
 import type { BlockGraphOptions, OpenedImage, OpenImageOptions } from './openedImage';
-import { backingParent, fillingParent, requireCompatible, rootParent } from './permissions';
+import { backingParent, fillingParent, requireCompatible, rootParent, stableParent, type NodeParent } from './permissions';
 
 type SeenImageOptions = OpenImageOptions & { readonly view: LayerView };
 
@@ -51,7 +51,7 @@ export class BlockGraph {
 
   private async openNow(filename: string, options: OpenImageOptions): Promise<OpenedImage> {
     const { gate, currentFolder, open } = this.options;
-    const { format, readOnly, unchanged = false, view: wanted = ACTIVE_VIEW, forceShare = false, signal } = options;
+    const { format, readOnly, view: wanted = ACTIVE_VIEW, forceShare = false, signal } = options;
     if (!readOnly && (forceShare || typeof wanted === 'function' || wanted.kind === 'snapshot')) {
       throw invalidRequest(forceShare ? 'An image that is written cannot be shared by force.' : 'An internal snapshot is only read.');
     }
@@ -65,7 +65,7 @@ export class BlockGraph {
       requireSameParents(chain.layers);
       const view = typeof wanted === 'function' ? wanted(chain.layers[0]!) : wanted;
       const top = await this.addChain(chain, { ...options, view }, made);
-      const parent = unchanged ? fillingParent(options.user) : rootParent(options.user, readOnly);
+      const parent = parentOf(options);
       const use = {};
       await this.nodes.use(top, use, parent);
       if (options.warmCaches === true) {
@@ -111,7 +111,7 @@ export class BlockGraph {
   }
 
   private async addLayer(found: Layer, key: string, backing: GraphNode | null, options: SeenImageOptions): Promise<GraphNode> {
-    const { readOnly, view, forceShare = false, passphraseOf, hooks, signal, durable } = options;
+    const { readOnly, view, forceShare = false, passphraseOf, hooks, signal, durable, copied } = options;
     const cipher = await cipherOf(found, passphraseOf, signal);
     let locks: readonly ImageLock[] = [];
     let layer = found;
@@ -131,10 +131,11 @@ export class BlockGraph {
       }
       const written = await openForWriting(layer, acquireLocks, durable);
       locks = written.locks;
+      const storages = copied === true && durable !== false ? written.storages.map(pastCache) : written.storages;
       try {
-        image = await this.drivers.writer(layer, written.storages, backing, cipher, hooks);
+        image = await this.drivers.writer(layer, storages, backing, cipher, hooks);
       } catch (error) {
-        written.storages.forEach((storage) => storage.close());
+        storages.forEach((storage) => storage.close());
         throw error;
       }
       filesOf(layer).forEach((file) => file.close());
@@ -190,4 +191,8 @@ export class BlockGraph {
     this.turn = result.catch(() => undefined);
     return result;
   }
+}
+
+function parentOf({ user, readOnly, unchanged = false, stable = false }: OpenImageOptions): NodeParent {
+  return unchanged ? fillingParent(user) : stable ? stableParent(user) : rootParent(user, readOnly);
 }

@@ -28,7 +28,7 @@ export class GraphChanges {
   /** As `OpenedImage.freeze`. */
   freeze(top: GraphNode, base: GraphNode | null, user: string): () => void {
     // The lowest image of a chain has no link: overlays that share it are streamed at the same time.
-    const nodes = nodesAbove(top, base).filter(({ backing }) => backing !== null);
+    const nodes = nodesAbove(top, base).filter((node) => node === top || node.backing !== null);
     for (const { frozenBy, layer } of nodes) {
       if (frozenBy !== null) {
         throw new EngineError('file.locked', `The backing file of '${layer.filename}' must stay as it is: ${frozenBy} needs it.`, {
@@ -48,24 +48,19 @@ export class GraphChanges {
   }
 
   /** As `OpenedImage.relink`. */
-  async relink(node: GraphNode, base: GraphNode | null, record: () => Promise<void>): Promise<void> {
+  async relink(node: GraphNode, base: GraphNode | null, record: (image: BlockNode) => Promise<void>): Promise<void> {
     const { tracked, backing: former } = node;
-    const image = () => {
-      const { image: driver } = tracked;
-      if (!(driver instanceof Qcow2Node || driver instanceof QedNode)) {
+    // A copy on write that began with the former one must not go on beside a change.
+    await tracked.requests.run(0, Infinity, true, async () => {
+      const { image } = tracked;
+      if (!(image instanceof Qcow2Node || image instanceof QedNode)) {
         throw readOnlyImage(node.layer.filename);
       }
-      return driver;
-    };
-    image();
-    await record();
-    // A copy on write that began with the former one must not go on beside a change.
-    await tracked.requests.run(0, Infinity, true, () => {
-      image().replaceBacking(base?.tracked ?? null);
+      await record(image);
+      image.replaceBacking(base?.tracked ?? null);
       node.backing = base;
       base?.parents.set(node, backingParent(node.layer.filename));
       this.nodes.drivers.epoch.value++;
-      return Promise.resolve();
     });
     node.layer = await loading(() => readAgain(node.layer));
     this.nodes.refreshWatches();

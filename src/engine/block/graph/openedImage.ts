@@ -25,6 +25,8 @@ export interface OpenImageOptions {
   /** Null: by its first bytes, and then a raw image stays one (see RawNode). */
   readonly format: ImageFormat | null;
   readonly readOnly: boolean;
+  /** Nobody may change what is read here, as what a backing file holds; only `readOnly`. */
+  readonly stable?: boolean | undefined;
   /** Who uses the image, as messages call it: an export, a job. */
   readonly user: string;
   /** What is written changes nothing of what is read: images that are in use as backing files may be written so. Not with `readOnly`. */
@@ -40,6 +42,8 @@ export interface OpenImageOptions {
   readonly signal?: AbortSignal | undefined;
   /** False: nothing of what is written is flushed (QEMU's `cache=unsafe`), for an image that is worth nothing before it is complete. */
   readonly durable?: boolean | undefined;
+  /** Much is written and then flushed, by a copy and no guest: it may go past the page cache. */
+  readonly copied?: boolean | undefined;
   /** Cache images (docs/cache-image.md) below it take in what is read through them. */
   readonly warmCaches?: boolean | undefined;
 }
@@ -61,9 +65,9 @@ export interface OpenedImage {
   freeze(base: BlockNode | null, user: string): () => void;
   /**
    * Builds the image on another one that is open: one further down its chain, or any other that shows the guest the same.
-   * @param record writes that into the image, while no request is in flight
+   * @param record writes that into the image, while no request that changes it is in flight
    */
-  relink(base: BlockNode | null, record: () => Promise<void>): Promise<void>;
+  relink(base: BlockNode | null, record: (image: BlockNode) => Promise<void>): Promise<void>;
   /**
    * Makes all users of this image use another, open for writing, from now on.
    * @param settle makes both show the guest the same, while no request that changes this image is in flight

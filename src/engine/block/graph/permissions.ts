@@ -39,8 +39,13 @@ export function changes({ uses }: NodeParent): boolean {
 }
 
 /** A user, who like QEMU's tools and exports lets others do the same. */
-export function rootParent(name: string, readOnly: boolean, shares: ReadonlySet<Permission> = ALL): NodeParent {
-  return { name, role: 'root', uses: readOnly ? READ : ALL, shares };
+export function rootParent(name: string, readOnly: boolean): NodeParent {
+  return { name, role: 'root', uses: readOnly ? READ : ALL, shares: ALL };
+}
+
+/** A user that relies on what it reads, as an overlay does. */
+export function stableParent(name: string): NodeParent {
+  return { name, role: 'root', uses: READ, shares: FILL };
 }
 
 /**
