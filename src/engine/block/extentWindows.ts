@@ -36,6 +36,8 @@ interface ExtentWindow {
 
 /** The resolved extents of a stack by windows of guest space, as many as a bound allows. */
 export class ExtentWindows {
+  /** What `findData` found last. */
+  readonly found: { depth: number; hostOffset: number; source: ByteSource | null } = { depth: 0, hostOffset: 0, source: null };
   private readonly windowBytes: number;
   private readonly maxBytes: number;
   private readonly windows = new Map<number, ExtentWindow>();
@@ -56,6 +58,30 @@ export class ExtentWindows {
   /** What is kept of the bytes from `guestOffset` on, at most to the end of its window; null when nothing is. */
   extent(guestOffset: number, length: number): StackExtent | null {
     const index = Math.floor(guestOffset / this.windowBytes);
+    const window = this.window(index);
+    return window && extentAt(window, guestOffset - index * this.windowBytes, length);
+  }
+
+  /** Whether all of the range is kept and lies in one extent of data; then `found` tells where. */
+  findData(guestOffset: number, length: number): boolean {
+    const index = Math.floor(guestOffset / this.windowBytes);
+    const window = this.window(index);
+    if (!window) {
+      return false;
+    }
+    const offset = guestOffset - index * this.windowBytes;
+    const at = extentIndex(window, offset);
+    if (window.kinds[at] !== KIND.data || offset + length > extentEnd(window, at)) {
+      return false;
+    }
+    const { found } = this;
+    found.depth = window.depths[at]!;
+    found.hostOffset = window.hosts[at]! + offset - window.starts[at]!;
+    found.source = window.sources === null ? null : window.sources[at]!;
+    return true;
+  }
+
+  private window(index: number): ExtentWindow | null {
     let window = this.last;
     if (window?.index !== index) {
       window = this.windows.get(index) ?? null;
@@ -65,7 +91,7 @@ export class ExtentWindows {
       this.last = window;
     }
     window.used = true;
-    return extentAt(window, guestOffset - index * this.windowBytes, length);
+    return window;
   }
 
   /** @param extents of the whole window, in order and without a gap */
@@ -95,8 +121,8 @@ export class ExtentWindows {
   }
 }
 
-function extentAt(window: ExtentWindow, offset: number, length: number): StackExtent {
-  const { starts } = window;
+/** Which extent of a window an offset in it lies in. */
+function extentIndex({ starts }: ExtentWindow, offset: number): number {
   let low = 0;
   let high = starts.length - 1;
   while (low < high) {
@@ -107,9 +133,17 @@ function extentAt(window: ExtentWindow, offset: number, length: number): StackEx
       high = middle - 1;
     }
   }
-  const within = offset - starts[low]!;
-  const end = low + 1 < starts.length ? starts[low + 1]! : window.length;
-  const rest = Math.min(length, end - offset);
+  return low;
+}
+
+function extentEnd({ starts, length }: ExtentWindow, index: number): number {
+  return index + 1 < starts.length ? starts[index + 1]! : length;
+}
+
+function extentAt(window: ExtentWindow, offset: number, length: number): StackExtent {
+  const low = extentIndex(window, offset);
+  const within = offset - window.starts[low]!;
+  const rest = Math.min(length, extentEnd(window, low) - offset);
   const host = window.hosts[low]!;
   const kind = window.kinds[low]!;
   return {

@@ -2,6 +2,7 @@ import { isPromise, type Awaitable } from '../awaitable';
 import type { GuestClass } from '../../protocol/inspect';
 import { EngineError, invalidFormat, invalidRequest } from '../errors';
 import type { CompressedDescriptor, GuestExtent, LayerStatus } from '../formats/extent';
+import { NotLoaded } from '../io/loading';
 import type { ByteSource } from '../io/source';
 import type { BlockNode } from './blockNode';
 import { ExtentWindows } from './extentWindows';
@@ -93,6 +94,28 @@ export class ReadStack {
         part.fill(0);
       }
     }
+  }
+
+  /**
+   * Fills `target` where it is known already that one stretch of plain data is all there is to it: most reads, with no object made for them.
+   * @returns false where more has to be looked at, or fetched
+   * @throws EngineError `file.io`
+   */
+  readKnown(guestOffset: number, target: Uint8Array): boolean {
+    const { windows } = this;
+    if (!windows.findData(guestOffset, target.length)) {
+      return false;
+    }
+    const { depth, source, hostOffset } = windows.found;
+    try {
+      this.layers[depth]!.readData(source, hostOffset, guestOffset, target);
+    } catch (error) {
+      if (!(error instanceof NotLoaded)) {
+        throw error;
+      }
+      return false;
+    }
+    return true;
   }
 
   /** See `BlockNode`: of the first extent, as far as it is known already. */

@@ -101,7 +101,9 @@ export class TrackedNode implements BlockNode {
   }
 
   read(guestOffset: number, target: Uint8Array): Awaitable<void> {
-    return this.observed(() => this.copyOnRead.read(guestOffset, target));
+    return this.observers.size === 0
+      ? this.copyOnRead.read(guestOffset, target)
+      : this.observed(() => this.copyOnRead.read(guestOffset, target));
   }
 
   write(guestOffset: number, bytes: Uint8Array, options?: WriteOptions): Awaitable<void> {

@@ -82,7 +82,7 @@ export class Commands {
     if (structuredReplies && length >= SPARSE_READ && (flags & COMMAND_FLAG.df) === 0) {
       return this.readSparse(request, offset);
     }
-    return this.replies.data(request, offset, length, true, (target) => offered.node.read(offset, target));
+    return this.replies.data(request, offered.node, offset, length, true);
   }
 
   /** Data and holes as chunks of their own. */
@@ -113,7 +113,7 @@ export class Commands {
       this.replies.hole(request, offset, length, last);
       return;
     }
-    return this.replies.data(request, offset, length, last, (target) => this.agreed.offered.node.read(offset, target));
+    return this.replies.data(request, this.agreed.offered.node, offset, length, last);
   }
 
   private async blockStatus(request: Request): Promise<void> {

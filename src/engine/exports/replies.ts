@@ -1,5 +1,6 @@
 import type { Writable } from 'node:stream';
 
+import type { BlockNode } from '../block/blockNode';
 import { EngineError } from '../errors';
 import {
   CHUNK,
@@ -41,11 +42,14 @@ export class Replies {
   }
 
   /** The whole request was done; there is nothing to tell of it. */
-  succeed({ cookie }: Request): void {
+  succeed(request: Request): void {
+    const { arena } = this;
     if (this.structured) {
-      chunkHeader(this.arena.take(CHUNK_HEADER_LENGTH), CHUNK.none, true, cookie, 0);
+      const at = arena.take(CHUNK_HEADER_LENGTH);
+      chunkHeader(arena.bytes, at, CHUNK.none, true, request, 0);
     } else {
-      simpleHeader(this.arena.take(SIMPLE_REPLY_LENGTH), 0, cookie);
+      const at = arena.take(SIMPLE_REPLY_LENGTH);
+      simpleHeader(arena.bytes, at, 0, request);
     }
   }
 
@@ -53,92 +57,101 @@ export class Replies {
     this.fail(request, errorNumber(error), error instanceof Error ? error.message : String(error));
   }
 
-  fail({ cookie }: Request, error: number, message: string): void {
+  fail(request: Request, error: number, message: string): void {
+    const { arena } = this;
     if (!this.structured) {
-      simpleHeader(this.arena.take(SIMPLE_REPLY_LENGTH), error, cookie);
+      const at = arena.take(SIMPLE_REPLY_LENGTH);
+      simpleHeader(arena.bytes, at, error, request);
       return;
     }
     const text = Buffer.from(message).subarray(0, MAX_MESSAGE);
-    const reply = this.arena.take(CHUNK_HEADER_LENGTH + 6 + text.length);
-    chunkHeader(reply, CHUNK.error, true, cookie, 6 + text.length);
-    reply.writeUInt32BE(error, CHUNK_HEADER_LENGTH);
-    reply.writeUInt16BE(text.length, CHUNK_HEADER_LENGTH + 4);
-    text.copy(reply, CHUNK_HEADER_LENGTH + 6);
+    const at = arena.take(CHUNK_HEADER_LENGTH + 6 + text.length);
+    const { bytes } = arena;
+    chunkHeader(bytes, at, CHUNK.error, true, request, 6 + text.length);
+    bytes.writeUInt32BE(error, at + CHUNK_HEADER_LENGTH);
+    bytes.writeUInt16BE(text.length, at + CHUNK_HEADER_LENGTH + 4);
+    text.copy(bytes, at + CHUNK_HEADER_LENGTH + 6);
   }
 
   /**
-   * Bytes of the disk.
+   * Bytes of the disk, read into the place that they are sent from.
    * @param last whether nothing more follows for this request
-   * @param read fills the place that they are sent from
    */
-  data({ cookie }: Request, offset: number, length: number, last: boolean, read: (target: Buffer) => Awaitable<void>): Awaitable<void> {
+  data(request: Request, node: Pick<BlockNode, 'read'>, offset: number, length: number, last: boolean): Awaitable<void> {
+    const { arena } = this;
     const header = this.structured ? CHUNK_HEADER_LENGTH + 8 : SIMPLE_REPLY_LENGTH;
-    const reply = this.arena.take(header + length);
-    const finish = () => {
-      if (this.structured) {
-        chunkHeader(reply, CHUNK.offsetData, last, cookie, 8 + length);
-        writeOffset(reply, offset);
-      } else {
-        simpleHeader(reply, 0, cookie);
-      }
-    };
+    const at = arena.take(header + length);
     let done: Awaitable<void>;
     try {
-      done = read(reply.subarray(header));
+      done = node.read(offset, arena.end(length));
     } catch (error) {
-      this.arena.giveBack(reply.length);
+      arena.giveBack(header + length);
       throw error;
     }
     if (!isPromise(done)) {
-      finish();
+      this.dataHeader(arena.bytes, at, request, offset, length, last);
       return;
     }
-    this.arena.detach(reply.length);
+    const reply = arena.detach(header + length);
     return done.then(() => {
-      finish();
-      this.arena.send();
+      this.dataHeader(reply, 0, request, offset, length, last);
+      arena.send();
       this.socket.write(reply);
     });
   }
 
+  private dataHeader(bytes: Buffer, at: number, request: Request, offset: number, length: number, last: boolean): void {
+    if (this.structured) {
+      chunkHeader(bytes, at, CHUNK.offsetData, last, request, 8 + length);
+      writeOffset(bytes, at, offset);
+    } else {
+      simpleHeader(bytes, at, 0, request);
+    }
+  }
+
   /** Zeroes of the disk, without their bytes; of structured replies only. */
-  hole({ cookie }: Request, offset: number, length: number, last: boolean): void {
-    const reply = this.arena.take(CHUNK_HEADER_LENGTH + 12);
-    chunkHeader(reply, CHUNK.offsetHole, last, cookie, 12);
-    writeOffset(reply, offset);
-    reply.writeUInt32BE(length, CHUNK_HEADER_LENGTH + 8);
+  hole(request: Request, offset: number, length: number, last: boolean): void {
+    const at = this.arena.take(CHUNK_HEADER_LENGTH + 12);
+    const { bytes } = this.arena;
+    chunkHeader(bytes, at, CHUNK.offsetHole, last, request, 12);
+    writeOffset(bytes, at, offset);
+    bytes.writeUInt32BE(length, at + CHUNK_HEADER_LENGTH + 8);
   }
 
   /** What the context `id` says; of structured replies only. */
-  status({ cookie }: Request, id: number, descriptors: readonly Descriptor[], last: boolean): void {
-    const reply = this.arena.take(CHUNK_HEADER_LENGTH + 4 + descriptors.length * 8);
-    chunkHeader(reply, CHUNK.blockStatus, last, cookie, 4 + descriptors.length * 8);
-    reply.writeUInt32BE(id, CHUNK_HEADER_LENGTH);
-    descriptors.forEach(({ flags, length }, index) => {
-      reply.writeUInt32BE(length, CHUNK_HEADER_LENGTH + 4 + index * 8);
-      reply.writeUInt32BE(flags, CHUNK_HEADER_LENGTH + 8 + index * 8);
-    });
+  status(request: Request, id: number, descriptors: readonly Descriptor[], last: boolean): void {
+    const at = this.arena.take(CHUNK_HEADER_LENGTH + 4 + descriptors.length * 8);
+    const { bytes } = this.arena;
+    chunkHeader(bytes, at, CHUNK.blockStatus, last, request, 4 + descriptors.length * 8);
+    bytes.writeUInt32BE(id, at + CHUNK_HEADER_LENGTH);
+    let end = at + CHUNK_HEADER_LENGTH + 4;
+    for (const { flags, length } of descriptors) {
+      end = bytes.writeUInt32BE(length, end);
+      end = bytes.writeUInt32BE(flags, end);
+    }
   }
 }
 
-function simpleHeader(reply: Buffer, error: number, cookie: bigint): void {
-  reply.writeUInt32BE(SIMPLE_REPLY_MAGIC, 0);
-  reply.writeUInt32BE(error, 4);
-  reply.writeBigUInt64BE(cookie, 8);
+function simpleHeader(bytes: Buffer, at: number, error: number, { cookieHigh, cookieLow }: Request): void {
+  bytes.writeUInt32BE(SIMPLE_REPLY_MAGIC, at);
+  bytes.writeUInt32BE(error, at + 4);
+  bytes.writeUInt32BE(cookieHigh, at + 8);
+  bytes.writeUInt32BE(cookieLow, at + 12);
 }
 
-function chunkHeader(reply: Buffer, type: number, last: boolean, cookie: bigint, length: number): void {
-  reply.writeUInt32BE(STRUCTURED_REPLY_MAGIC, 0);
-  reply.writeUInt16BE(last ? CHUNK_FLAG_DONE : 0, 4);
-  reply.writeUInt16BE(type, 6);
-  reply.writeBigUInt64BE(cookie, 8);
-  reply.writeUInt32BE(length, 16);
+function chunkHeader(bytes: Buffer, at: number, type: number, last: boolean, { cookieHigh, cookieLow }: Request, length: number): void {
+  bytes.writeUInt32BE(STRUCTURED_REPLY_MAGIC, at);
+  bytes.writeUInt16BE(last ? CHUNK_FLAG_DONE : 0, at + 4);
+  bytes.writeUInt16BE(type, at + 6);
+  bytes.writeUInt32BE(cookieHigh, at + 8);
+  bytes.writeUInt32BE(cookieLow, at + 12);
+  bytes.writeUInt32BE(length, at + 16);
 }
 
-/** The offset that a chunk's payload begins with. */
-function writeOffset(reply: Buffer, offset: number): void {
-  reply.writeUInt32BE(Math.floor(offset / 2 ** 32), CHUNK_HEADER_LENGTH);
-  reply.writeUInt32BE(offset % 2 ** 32, CHUNK_HEADER_LENGTH + 4);
+/** The offset that the payload of the chunk at `at` begins with. */
+function writeOffset(bytes: Buffer, at: number, offset: number): void {
+  bytes.writeUInt32BE(Math.floor(offset / 2 ** 32), at + CHUNK_HEADER_LENGTH);
+  bytes.writeUInt32BE(offset % 2 ** 32, at + CHUNK_HEADER_LENGTH + 4);
 }
 
 function errorNumber(error: unknown): number {

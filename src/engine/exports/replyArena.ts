@@ -4,7 +4,16 @@ import type { Writable } from 'node:stream';
 const ARENA_BYTES = 2 * 256 * 1024 + 4096;
 /** Buffers that are kept for the next replies, of whichever connection: what the processor has seen lately is fast. */
 const SPARE_ARENAS = 16;
-const spare: Buffer[] = [];
+
+/** A buffer for replies. */
+interface Block {
+  readonly bytes: Buffer;
+  /** Where data was read into, one after the other, when it was filled the last time: requests are much alike, and a view is an object. */
+  readonly views: Buffer[];
+}
+
+const NO_BLOCK = newBlock(0);
+const spare: Block[] = [];
 
 /**
  * Where replies are put together: many small ones go out with one write, and data is read straight into its place behind its header.
@@ -12,55 +21,79 @@ const spare: Buffer[] = [];
  */
 export class ReplyArena {
   private readonly socket: Writable;
-  private current: Buffer | null = null;
+  private block = NO_BLOCK;
   private used = 0;
+  private viewsUsed = 0;
 
   constructor(socket: Writable) {
     this.socket = socket;
   }
 
-  /** Room for the next reply, behind those before it; to be filled before the next call of anything here. */
-  take(length: number): Buffer {
-    if (this.current && this.used + length > this.current.length) {
-      this.send();
-    }
-    if (length > ARENA_BYTES) {
-      this.current = Buffer.allocUnsafe(length);
-      this.used = 0;
-    }
-    this.current ??= spare.pop() ?? Buffer.allocUnsafeSlow(ARENA_BYTES);
-    const start = this.used;
-    this.used += length;
-    return this.current.subarray(start, this.used);
+  /** Where the offsets that `take` gives count from, until it is called again. */
+  get bytes(): Buffer {
+    return this.block.bytes;
   }
 
-  /** Takes back the end of what the last `take` gave. */
+  /** Room for the next reply, behind those before it: its offset in `bytes`. To be filled before the next call of anything here. */
+  take(length: number): number {
+    if (this.used + length > this.block.bytes.length) {
+      this.send();
+      this.block = length > ARENA_BYTES ? newBlock(length) : (spare.pop() ?? newBlock(ARENA_BYTES));
+    }
+    const start = this.used;
+    this.used += length;
+    return start;
+  }
+
+  /** The last `length` bytes that `take` gave. */
+  end(length: number): Buffer {
+    const start = this.used - length;
+    const { bytes, views } = this.block;
+    const before = views[this.viewsUsed];
+    const view = before?.byteOffset === start && before.length === length ? before : bytes.subarray(start, this.used);
+    views[this.viewsUsed++] = view;
+    return view;
+  }
+
+  /** Takes back what the last `take` gave, and `end` of it. */
   giveBack(length: number): void {
     this.used -= length;
+    this.viewsUsed--;
   }
 
   /** Leaves the place that the last `take` gave to whoever fills it later and sends it himself; what came before it is sent. */
-  detach(length: number): void {
-    const { current, used } = this;
-    this.current = null;
-    this.used = 0;
-    if (current && used > length) {
-      this.socket.write(current.subarray(0, used - length));
+  detach(length: number): Buffer {
+    const { bytes } = this.block;
+    const { used } = this;
+    this.reset();
+    if (used > length) {
+      this.socket.write(bytes.subarray(0, used - length));
     }
+    return bytes.subarray(used - length, used);
   }
 
   /** Hands everything to the socket. */
   send(): void {
-    const { current, used } = this;
-    if (!current || used === 0) {
+    const { block, used } = this;
+    if (used === 0) {
       return;
     }
-    this.current = null;
-    this.used = 0;
-    this.socket.write(current.subarray(0, used), () => {
-      if (spare.length < SPARE_ARENAS && current.length === ARENA_BYTES) {
-        spare.push(current);
+    this.reset();
+    this.socket.write(block.bytes.subarray(0, used), () => {
+      if (spare.length < SPARE_ARENAS && block.bytes.length === ARENA_BYTES) {
+        spare.push(block);
       }
     });
   }
+
+  private reset(): void {
+    this.block = NO_BLOCK;
+    this.used = 0;
+    this.viewsUsed = 0;
+  }
+}
+
+function newBlock(length: number): Block {
+  // A buffer of its own: views tell where they begin by the offset in it.
+  return { bytes: Buffer.allocUnsafeSlow(length), views: [] };
 }

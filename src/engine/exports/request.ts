@@ -5,7 +5,9 @@ import type { Agreed } from './handshake';
 export interface Request {
   readonly flags: number;
   readonly type: number;
-  readonly cookie: bigint;
+  /** The client's own mark, 64 bits of it: as numbers, since a BigInt is an object. */
+  readonly cookieHigh: number;
+  readonly cookieLow: number;
   readonly offset: number;
   readonly length: number;
 }
@@ -27,7 +29,8 @@ export function readRequest(input: Buffer, at: number): Request {
   return {
     flags: input.readUInt16BE(at + 4),
     type: input.readUInt16BE(at + 6),
-    cookie: input.readBigUInt64BE(at + 8),
+    cookieHigh: input.readUInt32BE(at + 8),
+    cookieLow: input.readUInt32BE(at + 12),
     // An offset past 2^53 lies past the end of every disk, rounded or not.
     offset: input.readUInt32BE(at + 16) * 2 ** 32 + input.readUInt32BE(at + 20),
     length: input.readUInt32BE(at + 24),

@@ -4,18 +4,27 @@ import type { ByteOrder } from './fields';
 /** A table of 64-bit words as it stands in the file: L1, L2, refcount and bitmap tables. For scans; no object per entry. */
 export class WordTable {
   readonly bytes: Uint8Array;
-  /** Byte offset in the file of the first word. */
-  readonly hostOffset: number;
   readonly length: number;
   private readonly view: DataView;
   private readonly little: boolean;
+  private fileOffset: number;
 
   constructor(bytes: Uint8Array, hostOffset: number, order: ByteOrder) {
     this.bytes = bytes;
-    this.hostOffset = hostOffset;
+    this.fileOffset = hostOffset;
     this.length = Math.floor(bytes.length / 8);
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.little = order === 'little';
+  }
+
+  /** Byte offset in the file of the first word. */
+  get hostOffset(): number {
+    return this.fileOffset;
+  }
+
+  /** From now on the same memory holds another part of the file. */
+  relocate(hostOffset: number): void {
+    this.fileOffset = hostOffset;
   }
 
   /** The upper 32 bits, unsigned. */

@@ -79,6 +79,9 @@ export class ReadOnlyNode implements BlockNode {
   read(guestOffset: number, target: Uint8Array): Awaitable<void> {
     this.requireInside(guestOffset, target.length);
     const { layers, below } = this.currentStack();
+    if (layers.readKnown(guestOffset, target)) {
+      return;
+    }
     const reading = loading(() => layers.read(guestOffset, target, below));
     return isPromise(reading) ? this.follow(reading) : reading;
   }

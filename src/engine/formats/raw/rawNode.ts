@@ -2,7 +2,7 @@ import { after, type Awaitable } from '../../awaitable';
 import type { BlockNode, NodeStatus, Preallocation, WriteOptions, ZeroOptions } from '../../block/blockNode';
 import { RequestsInFlight } from '../../block/inFlight';
 import { EngineError, invalidRequest, readOnlyImage, unsupportedRequest } from '../../errors';
-import { loading } from '../../io/loading';
+import { loading, NotLoaded } from '../../io/loading';
 import { readPadded } from '../../io/source';
 import type { Storage } from '../../io/storage';
 import { probeBytes, PROBE_BYTES } from '../probe';
@@ -47,15 +47,28 @@ export class RawNode implements BlockNode {
 
   read(guestOffset: number, target: Uint8Array): Awaitable<void> {
     this.requests.require(guestOffset, target.length, this.size);
-    return this.requests.track(
-      after(
-        loading(() => this.storage.read(target, guestOffset)),
-        (count) => {
-          // The rest of the last sector.
-          target.fill(0, count);
-        },
-      ),
-    );
+    try {
+      this.readNow(guestOffset, target);
+    } catch (error) {
+      if (!(error instanceof NotLoaded)) {
+        throw error;
+      }
+      return this.requests.track(
+        error.load().then(() =>
+          loading(() => {
+            this.readNow(guestOffset, target);
+          }),
+        ),
+      );
+    }
+  }
+
+  private readNow(guestOffset: number, target: Uint8Array): void {
+    const count = this.storage.read(target, guestOffset);
+    if (count < target.length) {
+      // The rest of the last sector.
+      target.fill(0, count);
+    }
   }
 
   willRead(guestOffset: number, length: number): void {

@@ -206,7 +206,7 @@ export class Qcow2Node implements BlockNode {
   }
 
   willRead(guestOffset: number, length: number): void {
-    const host = this.places.toRead(guestOffset, length);
+    const host = this.places.known(guestOffset, length);
     if (host >= 0) {
       this.data.file.willRead?.(host, length);
     } else if (host === NOT_HERE) {

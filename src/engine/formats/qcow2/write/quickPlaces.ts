@@ -1,5 +1,7 @@
+import { NotLoaded } from '../../../io/loading';
 import type { Qcow2Metadata } from '../metadata';
 import { LIMITS } from '../structures';
+import type { Slice } from './slices';
 import type { ActiveTables } from './tables';
 
 const COPIED_HIGH = 0x80000000;
@@ -31,17 +33,28 @@ export class QuickPlaces {
     this.usable = plain && !metadata.extendedL2;
   }
 
-  /** @returns where the range can be read, `NOT_HERE`, or another negative number where more has to be looked at */
+  /**
+   * @returns where the range can be read, `NOT_HERE`, or another negative number where more has to be looked at
+   * @throws EngineError `file.io`
+   */
   toRead(guestOffset: number, length: number): number {
-    return this.at(guestOffset, length, false);
+    return this.at(guestOffset, length, false, true);
   }
 
-  /** @returns where the range can be written, in a cluster that is the guest's alone; negative where more has to be looked at */
+  /** The same from what is in memory. */
+  known(guestOffset: number, length: number): number {
+    return this.at(guestOffset, length, false, false);
+  }
+
+  /**
+   * @returns where the range can be written, in a cluster that is the guest's alone; negative where more has to be looked at
+   * @throws EngineError `file.io`
+   */
   toWrite(guestOffset: number, length: number): number {
-    return this.at(guestOffset, length, true);
+    return this.at(guestOffset, length, true, true);
   }
 
-  private at(guestOffset: number, length: number, own: boolean): number {
+  private at(guestOffset: number, length: number, own: boolean, reading: boolean): number {
     const { clusterSize, tables, l2Entries } = this;
     if (!this.usable) {
       return UNSURE;
@@ -56,8 +69,12 @@ export class QuickPlaces {
     if (table === 0) {
       return NOT_HERE;
     }
+    if (table >= MAX_HOST) {
+      return UNSURE;
+    }
     const entry = cluster - l1Index * l2Entries;
-    const slice = tables.slices.cached(table + Math.floor(entry / tables.entriesPerSlice) * tables.slices.pieceBytes);
+    const sliceOffset = table + Math.floor(entry / tables.entriesPerSlice) * tables.slices.pieceBytes;
+    const slice = tables.slices.cached(sliceOffset) ?? (reading ? this.load(sliceOffset) : null);
     if (!slice) {
       return UNSURE;
     }
@@ -73,5 +90,16 @@ export class QuickPlaces {
       return UNSURE;
     }
     return host < MAX_HOST ? host + within : UNSURE;
+  }
+
+  private load(sliceOffset: number): Slice | null {
+    try {
+      return this.tables.slices.slice(sliceOffset);
+    } catch (error) {
+      if (!(error instanceof NotLoaded)) {
+        throw error;
+      }
+      return null;
+    }
   }
 }

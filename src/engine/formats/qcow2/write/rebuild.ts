@@ -145,6 +145,7 @@ function countView(metadata: Qcow2Metadata, view: L1Location, count: (hostOffset
     count(view.hostOffset, view.entries * 8);
   }
   const l1 = loadL1(metadata, view);
+  const slice = new Slice(new Uint8Array(clusterSize));
   for (let index = 0; index < l1.length; index++) {
     const table = l1.hostOffsetAt(index);
     if (table === 0) {
@@ -154,7 +155,7 @@ function countView(metadata: Qcow2Metadata, view: L1Location, count: (hostOffset
       throw corruptImage(source.name, 'L1 table entry', l1.entryOffset(index), 'The L2 table offset is not aligned to a cluster.');
     }
     count(table, clusterSize);
-    const slice = new Slice(table, readPadded(source, table, clusterSize));
+    slice.fill(source, table);
     for (let entry = 0; entry < l2Entries; entry++) {
       const found = codec.read(slice, entry, (index * l2Entries + entry) * clusterSize);
       if (found.compressed) {

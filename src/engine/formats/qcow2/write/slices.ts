@@ -1,9 +1,11 @@
-import { readPadded, type ByteSource } from '../../../io/source';
+import type { ByteSource } from '../../../io/source';
 import { WordTable } from '../../../layout/wordTable';
 
-/** A part of a table in memory. Changes are noted with `SliceCache.touch`. */
+/**
+ * A part of a table in memory. Changes are noted with `SliceCache.touch`. It stands for its part of the file until the cache is asked for
+ * another one: then its memory may be used for that. Only what is changed, and not written yet, stays longer.
+ */
 export class Slice {
-  readonly hostOffset: number;
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly table: WordTable;
@@ -15,13 +17,29 @@ export class Slice {
   pins = 0;
   recent = true;
 
-  constructor(hostOffset: number, bytes: Uint8Array) {
-    this.hostOffset = hostOffset;
+  constructor(bytes: Uint8Array) {
     this.bytes = bytes;
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.table = new WordTable(bytes, hostOffset, 'big');
+    this.table = new WordTable(bytes, NOWHERE, 'big');
+  }
+
+  get hostOffset(): number {
+    return this.table.hostOffset;
+  }
+
+  /** What lies past the end of the file reads as zero. @throws EngineError `file.io`; NotLoaded: then it stands for no part at all */
+  fill(source: ByteSource, hostOffset: number): void {
+    this.table.relocate(NOWHERE);
+    this.bytes.fill(0, source.read(this.bytes, hostOffset));
+    this.table.relocate(hostOffset);
+    this.dirtyFrom = Infinity;
+    this.dirtyTo = 0;
+    this.recent = true;
   }
 }
+
+/** No table lies there. */
+const NOWHERE = -1;
 
 /** What a slice's changed bytes were at one moment. */
 export interface SliceWrite {
@@ -31,6 +49,8 @@ export interface SliceWrite {
 }
 
 const SLICE_BYTES = 4096;
+/** Slices whose memory is asked for at once. */
+const SLAB = 64;
 
 /**
  * Slices of tables, read when first needed. What was changed stays until it is written; of the rest those go that were not used for the
@@ -43,6 +63,8 @@ export class SliceCache {
   private readonly source: ByteSource;
   private readonly slices = new Map<number, Slice>();
   private readonly dirty = new Set<Slice>();
+  /** Not in use. A table is read again and again at random, and what goes makes room for what comes: no memory is given up on the way. */
+  private readonly spare: Slice[] = [];
   private last: Slice | null = null;
 
   constructor(source: ByteSource, clusterSize: number, maxBytes: number) {
@@ -85,8 +107,9 @@ export class SliceCache {
     if (slice) {
       slice.recent = true;
     } else {
-      slice = new Slice(hostOffset, readPadded(this.source, hostOffset, this.pieceBytes));
-      this.makeRoom();
+      slice = this.spareSlice();
+      slice.fill(this.source, hostOffset);
+      this.spare.pop();
       this.slices.set(hostOffset, slice);
     }
     this.last = slice;
@@ -111,6 +134,9 @@ export class SliceCache {
       if (slice) {
         this.slices.delete(at);
         this.dirty.delete(slice);
+        if (slice.pins === 0) {
+          this.spare.push(slice);
+        }
       }
     }
     this.last = null;
@@ -155,14 +181,31 @@ export class SliceCache {
     }
   }
 
+  /** The last of those that are not in use; it goes on being one of them. */
+  private spareSlice(): Slice {
+    if (this.spare.length === 0 && this.slices.size >= this.capacity) {
+      this.makeRoom();
+    }
+    if (this.spare.length === 0) {
+      const count = Math.max(1, Math.min(SLAB, this.capacity - this.slices.size));
+      const slab = new Uint8Array(count * this.pieceBytes);
+      for (let at = 0; at < slab.length; at += this.pieceBytes) {
+        this.spare.push(new Slice(slab.subarray(at, at + this.pieceBytes)));
+      }
+    }
+    return this.spare.at(-1)!;
+  }
+
   private makeRoom(): void {
-    let tries = this.slices.size < this.capacity ? 0 : this.slices.size * 2;
+    let tries = this.slices.size * 2;
     for (const [hostOffset, slice] of this.slices) {
       if (tries-- <= 0) {
         return;
       }
       this.slices.delete(hostOffset);
       if (slice.pins === 0 && slice.dirtyTo === 0 && !slice.recent) {
+        this.last = null;
+        this.spare.push(slice);
         return;
       }
       // A second chance, as the youngest: the Map keeps the order of insertion, and comes by again.
