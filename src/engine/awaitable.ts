@@ -12,3 +12,9 @@ export function isPromise<T>(value: Awaitable<T>): value is Promise<T> {
 export function after<T, R>(value: Awaitable<T>, next: (value: T) => Awaitable<R>): Awaitable<R> {
   return isPromise(value) ? value.then(next) : next(value);
 }
+
+/** Ends when all of them have, with the first one's error if there is any: what they work on is free then. */
+export async function allEnded(waiting: readonly Promise<void>[]): Promise<void> {
+  await Promise.allSettled(waiting);
+  await Promise.all(waiting);
+}

@@ -1,5 +1,6 @@
 import { EngineError } from '../../engine/errors';
-import { convertImage, DEFAULT_SPARSE, isSparseSize, MOST_SPARSE, type ConvertRequest } from '../../engine/manage/convert';
+import { convertImage, isSparseSize, MOST_SPARSE, type ConvertRequest } from '../../engine/manage/convert';
+import { DEFAULT_SPARSE } from '../../engine/manage/copy/copyDisk';
 import type { SourceFile } from '../../engine/manage/copy/openInput';
 import { knownFormat } from '../../engine/manage/formats';
 import { CommandLine, isDurable, requireCacheMode, requireTargetCacheMode, warn, type Context } from '../commandLine';

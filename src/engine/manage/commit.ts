@@ -6,7 +6,6 @@ import { BlockGraph } from '../block/graph/blockGraph';
 import { filesOf, readerLocks, writerRole } from '../block/graph/layerFiles';
 import { keyOf } from '../block/graph/layerOpening';
 import type { Layer } from '../block/layer';
-import { openReader, type ChainReader } from '../block/node';
 import { ACTIVE_VIEW } from '../block/status';
 import type { BlockNode } from '../block/blockNode';
 import { EngineError, invalidFormat, invalidRequest, readOnlyImage } from '../errors';
@@ -16,11 +15,9 @@ import { FileSource } from '../io/file';
 import { FileStorage } from '../io/fileStorage';
 import { acquireLocks } from '../io/imageLocks';
 import { realPath } from '../io/realPath';
-import { Pace } from '../pace';
-import type { CopyInput } from './copy/copySource';
-import { isZero } from '../isZero';
+import { copyDisk, DEFAULT_SPARSE } from './copy/copyDisk';
+import { CopySource, type CopyInput } from './copy/copySource';
 import { openInput } from './copy/openInput';
-import { WriteBehind } from './copy/writeBehind';
 import type { ManageContext, ManagedFile } from './managedImage';
 
 export interface CommitRequest {
@@ -32,9 +29,6 @@ export interface CommitRequest {
   /** Ends when everything would survive a loss of power. */
   readonly durable: boolean;
 }
-
-/** Bytes that are copied at a time. */
-const CHUNK = 1024 * 1024;
 
 /**
  * Copies what an image holds, and those between it and the base, into the base; the image is emptied then where its format can do that.
@@ -84,6 +78,7 @@ async function commitLocked(
     readOnly: false,
     user: 'a commit',
     durable,
+    copied: true,
     signal,
     passphraseOf: ({ depth: below }) => passphraseOf?.(found[depth + below]!) ?? null,
   });
@@ -172,54 +167,24 @@ function openForWriting(layer: Layer, durable: boolean): readonly FileStorage[] 
   }
 }
 
-async function copyAbove({ chain, ciphers }: CopyInput, depth: number, target: BlockNode, context: ManageContext): Promise<void> {
-  const pace = new Pace(context);
-  const reader = openReader(chain, { ciphers });
-  const shortest = Math.min(...chain.layers.slice(1, depth).map(({ virtualSize }) => virtualSize));
-  const buffer = Buffer.allocUnsafeSlow(CHUNK);
-  const behind = new WriteBehind(target);
-  const { size } = reader;
-  for (let at = 0; at < size;) {
-    if (pace.due()) {
-      await pace.turn(at, size);
-    }
-    const extent = reader.blockStatus(at, size - at);
-    if (extent.depth === null ? at < shortest : extent.depth >= depth) {
-      at += extent.depth === null && at < shortest ? Math.min(extent.length, shortest - at) : extent.length;
-      continue;
-    }
-    if (extent.depth === null || extent.class === 'zero' || extent.class === 'unallocated') {
-      await writeZeroes(target, at, extent.length);
-      at += extent.length;
-      continue;
-    }
-    const length = dataLength(reader, at, depth, Math.min(size, (Math.floor(at / CHUNK) + 1) * CHUNK) - at);
-    const part = buffer.subarray(0, length);
-    reader.read(at, part);
-    await (isZero(part) ? writeZeroes(target, at, length) : target.write(at, part));
-    behind.wrote(length);
-    at += length;
+/** What the images above the base have, zeroes that mask it included. */
+async function copyAbove(input: CopyInput, depth: number, target: BlockNode, context: ManageContext): Promise<void> {
+  const between = input.chain.layers.slice(1, depth).map(({ virtualSize }) => virtualSize);
+  const source = new CopySource([input], { depth, end: Math.min(Infinity, ...between) });
+  try {
+    await copyDisk(source, target, {
+      signal: context.signal,
+      onProgress: context.onProgress,
+      sparseBytes: DEFAULT_SPARSE,
+      compressed: false,
+      wholeClusters: false,
+      targetIsZero: false,
+      targetBackingSize: null,
+      onUnreadable: null,
+    });
+  } finally {
+    await source.close();
   }
-  await behind.end();
-  pace.throwIfCancelled();
-  context.onProgress?.(size, size);
-}
-
-/** How far the data goes that lies above the base. */
-function dataLength(reader: ChainReader, from: number, depth: number, most: number): number {
-  let length = 0;
-  while (length < most) {
-    const extent = reader.blockStatus(from + length, most - length);
-    if (extent.depth === null || extent.depth >= depth || extent.class === 'zero' || extent.class === 'unallocated') {
-      break;
-    }
-    length += extent.length;
-  }
-  return length;
-}
-
-async function writeZeroes(target: BlockNode, offset: number, length: number): Promise<void> {
-  await target.writeZeroes(offset, length, { mayUnmap: true });
 }
 
 async function empty(top: Layer, [storage, dataFile]: readonly FileStorage[], { ciphers }: CopyInput): Promise<void> {

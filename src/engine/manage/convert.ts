@@ -63,7 +63,8 @@ export async function convertImage(request: ConvertRequest, context: ConvertCont
     for (const file of request.sources) {
       inputs.push(await openInput(file, request.snapshot, context));
     }
-    const source = new CopySource(inputs, hasBacking(request));
+    const left = hasBacking(request) ? { depth: 1, end: inputs[0]!.chain.layers[1]?.virtualSize ?? 0 } : null;
+    const source = new CopySource(inputs, left);
     try {
       await convertInputs(request, inputs, source, context);
     } finally {
@@ -111,6 +112,7 @@ async function convertInputs(
       onProgress: context.onProgress,
       sparseBytes,
       compressed,
+      wholeClusters: !hasBacking(request),
       targetIsZero: create ? !garbled && sparseBytes > 0 : request.targetIsZero,
       targetBackingSize: hasBacking(request) ? (node.backing?.size ?? 0) : null,
       onUnreadable: request.salvage ? (context.onUnreadable ?? (() => undefined)) : null,
@@ -211,6 +213,7 @@ function openTarget(request: ConvertRequest, format: ImageFormat | null, context
     readOnly: false,
     user: 'a conversion',
     durable,
+    copied: true,
     signal,
     passphraseOf: create ? ({ depth }) => (depth === 0 ? own : null) : context.targetPassphraseOf,
   });
@@ -263,5 +266,3 @@ export function isSparseSize(bytes: number): boolean {
 
 /** Bytes; QEMU has no larger holes to look for. */
 export const MOST_SPARSE = 16 * 1024 * 1024;
-/** Bytes of zeroes that become a hole when nothing else is said. */
-export const DEFAULT_SPARSE = 4096;

@@ -35,7 +35,7 @@ export async function copyBlocks(request: BlockCopyRequest, context: ManageConte
   const input = await openInput(request.source, null, context);
   try {
     const format = formatOf(request.format);
-    const source = new CopySource([input], false);
+    const source = new CopySource([input], null);
     const end = Math.min(source.size, count === null ? Infinity : count * blockSize);
     const start = skip * blockSize;
     const size = Math.max(0, end - start);

@@ -61,7 +61,7 @@ function compressedImage(
   const image = memoryImage(builder.build());
   const chain = memoryChain([image]);
   const reader = openReader(chain);
-  const source = new CopySource([{ chain, ciphers: new Map(), view: undefined }], false, new DecodeThreads(thread));
+  const source = new CopySource([{ chain, ciphers: new Map(), view: undefined }], null, new DecodeThreads(thread));
   sources.push(source);
   return {
     image,

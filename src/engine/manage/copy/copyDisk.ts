@@ -1,18 +1,22 @@
-import { isPromise, type Awaitable } from '../../awaitable';
+import { allEnded, isPromise, type Awaitable } from '../../awaitable';
 import type { BlockNode } from '../../block/blockNode';
 import { EngineError } from '../../errors';
 import { Qcow2Node } from '../../formats/qcow2/write/qcow2Node';
 import { SECTOR_SIZE } from '../../formats/raw/size';
+import { DirectStorage } from '../../io/directStorage';
+import { pageMemory } from '../../io/pageMemory';
+import { isZero } from '../../isZero';
 import { Pace, type PaceOptions } from '../../pace';
 import type { CopySource } from './copySource';
-import { WriteBehind } from './writeBehind';
-import { isZero } from '../../isZero';
+import { dataStorageOf, WriteBehind } from './writeBehind';
 import { zeroRuns } from './zeroRuns';
 
 export interface CopyDiskOptions extends PaceOptions {
   /** Zeroes in data of at least this many bytes are not written; 0 writes everything out. */
   readonly sparseBytes: number;
   readonly compressed: boolean;
+  /** A cluster of the target that gets something is written whole; false leaves what the source does not have in it. */
+  readonly wholeClusters: boolean;
   /** What is not written reads as zero. */
   readonly targetIsZero: boolean;
   /** Of this many bytes the target has a backing file with what the source leaves to its own; null without one. */
@@ -21,10 +25,16 @@ export interface CopyDiskOptions extends PaceOptions {
   readonly onUnreadable: ((offset: number, error: EngineError) => void) | null;
 }
 
-/** Bytes that are copied at a time; at least a cluster. */
+/** Bytes of zeroes that become a hole when nothing else is said. */
+export const DEFAULT_SPARSE = 4096;
+/** Bytes that are copied at a time, at least a cluster: as many as the processor's cache holds. */
 const CHUNK = 512 * 1024;
+/** The same where the disk is written directly, which likes fewer and longer requests. */
+const DIRECT_CHUNK = 2 * 1024 * 1024;
 /** Chunks that are being decompressed at the same time. */
 const AHEAD = 6;
+/** Chunks that are being written at the same time, by disks that take their time. */
+const BEHIND = 3;
 /** Holes in raw files are made of these. */
 const RAW_UNIT = 4096;
 
@@ -55,27 +65,44 @@ class DiskCopy {
   private readonly align: number;
   private readonly unit: number;
   private readonly chunkBytes: number;
+  private readonly direct: boolean;
   private readonly spare: Buffer[] = [];
-  private readonly spareShared: Buffer[] = [];
   private readonly behind: WriteBehind;
+  private readonly writes: Promise<void>[] = [];
 
   constructor(source: CopySource, target: BlockNode, options: CopyDiskOptions) {
-    const { sparseBytes, compressed, targetBackingSize } = options;
+    const { sparseBytes, compressed, wholeClusters, targetBackingSize } = options;
     this.source = source;
     this.target = target;
     this.behind = new WriteBehind(target);
     this.options = options;
     this.pace = new Pace(options);
     const cluster = target.clusterSize ?? 1;
-    this.align = compressed || targetBackingSize === null ? cluster : 1;
+    this.align = compressed || wholeClusters ? cluster : 1;
     // A cluster that is not all zeroes is written whole: it gets its place anyway.
     const clusterUnit = target instanceof Qcow2Node ? target.codec.unitBytes : (target.clusterSize ?? RAW_UNIT);
     const wanted = sparseBytes > 0 ? 2 ** Math.floor(Math.log2(sparseBytes)) : SECTOR_SIZE;
-    this.unit = this.align === 1 ? wanted : Math.max(wanted, target.clusterSize === null ? SECTOR_SIZE : clusterUnit);
-    this.chunkBytes = Math.max(CHUNK, cluster);
+    const leavesUnits = targetBackingSize !== null && !compressed;
+    this.unit = leavesUnits ? wanted : Math.max(wanted, target.clusterSize === null ? SECTOR_SIZE : clusterUnit);
+    this.direct = dataStorageOf(target) instanceof DirectStorage;
+    this.chunkBytes = Math.max(this.direct ? DIRECT_CHUNK : CHUNK, cluster);
   }
 
   async run(): Promise<void> {
+    try {
+      await this.copy();
+      await allEnded(this.writes);
+    } catch (error) {
+      // The buffers belong to the target until it is done with them.
+      await Promise.allSettled(this.writes);
+      throw error;
+    }
+    await this.behind.end();
+    this.pace.throwIfCancelled();
+    this.options.onProgress?.(this.source.size, this.source.size);
+  }
+
+  private async copy(): Promise<void> {
     const { source, pace } = this;
     const { size } = source;
     const queue: Chunk[] = [];
@@ -102,7 +129,7 @@ class DiskCopy {
       if (chunk.ready === null && queue.length === 0) {
         const done = this.write(chunk);
         if (isPromise(done)) {
-          await done;
+          await this.writeOn(done);
         }
         continue;
       }
@@ -115,9 +142,16 @@ class DiskCopy {
     for (const chunk of queue) {
       await this.finish(chunk);
     }
-    await this.behind.end();
-    this.pace.throwIfCancelled();
-    this.options.onProgress?.(size, size);
+  }
+
+  /** Lets a write go on while the next chunks are read. */
+  private async writeOn(done: Promise<void>): Promise<void> {
+    done.catch(() => undefined);
+    this.writes.push(done);
+    // What is compressed comes to lie in the order of its clusters.
+    if (this.writes.length > (this.options.compressed ? 0 : BEHIND)) {
+      await this.writes.shift();
+    }
   }
 
   private async finish(chunk: Chunk): Promise<void> {
@@ -126,7 +160,10 @@ class DiskCopy {
     } catch (error) {
       this.salvage(chunk, error);
     }
-    await this.write(chunk);
+    const done = this.write(chunk);
+    if (isPromise(done)) {
+      await this.writeOn(done);
+    }
   }
 
   private extent(offset: number, length: number): ReturnType<CopySource['extent']> {
@@ -159,7 +196,7 @@ class DiskCopy {
       end += extent.length;
     }
     end = Math.min(most, Math.ceil(end / align) * align);
-    const buffer = this.take(compressed);
+    const buffer = this.take();
     const bytes = end - start === buffer.length ? buffer : buffer.subarray(0, end - start);
     let ready: Awaitable<void> = undefined;
     try {
@@ -170,10 +207,9 @@ class DiskCopy {
     return { offset: start, bytes, buffer, ready: isPromise(ready) ? ready : null };
   }
 
-  /** A buffer for a chunk; what is compressed goes to one that threads can write to. */
-  private take(compressed: boolean): Buffer {
-    const spare = compressed ? this.spareShared : this.spare;
-    return spare.pop() ?? (compressed ? Buffer.from(new SharedArrayBuffer(this.chunkBytes)) : Buffer.allocUnsafeSlow(this.chunkBytes));
+  /** A buffer for a chunk, which threads can decode into. */
+  private take(): Buffer {
+    return this.spare.pop() ?? (this.direct ? pageMemory(this.chunkBytes) : Buffer.from(new SharedArrayBuffer(this.chunkBytes)));
   }
 
   /** Reads a chunk that cannot be read as a whole sector by sector. */
@@ -206,7 +242,7 @@ class DiskCopy {
 
   private giveBack({ buffer, bytes }: Chunk): void {
     this.behind.wrote(bytes.length);
-    (buffer.buffer instanceof SharedArrayBuffer ? this.spareShared : this.spare).push(buffer);
+    this.spare.push(buffer);
   }
 
   private writeRuns({ offset, bytes }: Chunk): Awaitable<void> {
@@ -215,15 +251,22 @@ class DiskCopy {
       return this.put(offset, bytes);
     }
     const waiting: Promise<void>[] = [];
-    for (const { start, end, zero } of zeroRuns(bytes, offset, this.unit, sparseBytes)) {
-      const done = zero
-        ? this.writeZeroes(offset + start, end - start)
-        : this.put(offset + start, end - start === bytes.length ? bytes : bytes.subarray(start, end));
-      if (isPromise(done)) {
-        waiting.push(done);
+    try {
+      for (const { start, end, zero } of zeroRuns(bytes, offset, this.unit, sparseBytes)) {
+        const done = zero
+          ? this.writeZeroes(offset + start, end - start)
+          : this.put(offset + start, end - start === bytes.length ? bytes : bytes.subarray(start, end));
+        if (isPromise(done)) {
+          waiting.push(done);
+        }
       }
+    } catch (error) {
+      // The target still has a part of the buffer.
+      return allEnded(waiting).then(() => {
+        throw error;
+      });
     }
-    return waiting.length === 0 ? undefined : Promise.all(waiting).then(() => undefined);
+    return waiting.length === 0 ? undefined : allEnded(waiting);
   }
 
   private async writeCompressed({ offset, bytes }: Chunk): Promise<void> {

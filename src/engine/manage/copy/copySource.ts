@@ -1,4 +1,4 @@
-import type { Awaitable } from '../../awaitable';
+import { allEnded, type Awaitable } from '../../awaitable';
 import type { Layer, OpenedChain } from '../../block/layer';
 import { openReader, type ChainReader } from '../../block/node';
 import { dataSource } from '../../block/status';
@@ -16,9 +16,17 @@ export interface CopyInput {
   readonly view: LayerView | undefined;
 }
 
+/** What of the only input is not copied: the target, or its backing file, has it. */
+export interface LeftBelow {
+  /** Index of the first layer of which nothing is copied. */
+  readonly depth: number;
+  /** Guest bytes from which on the target would have something else: what no layer has is zeroes there, and copied as such. */
+  readonly end: number;
+}
+
 /** What is to be done with a stretch. */
 export interface CopyExtent {
-  /** `below`: the first image leaves it to its backing file; said only where that is asked for. */
+  /** `below`: not copied (see LeftBelow). */
   readonly kind: 'data' | 'zero' | 'below';
   /** Bytes, at least 1. */
   readonly length: number;
@@ -36,8 +44,6 @@ interface Input {
   readonly end: number;
   readonly reader: ChainReader;
   readonly chain: OpenedChain;
-  /** Size of what the first image is built on; null without. */
-  readonly backingSize: number | null;
   /** By depth, what the data of a layer lies in; null where it is not one file with holes. */
   readonly sparse: readonly (ByteSource | null)[];
   readonly stored: StoredRuns;
@@ -55,21 +61,18 @@ interface FileExtent {
 export class CopySource {
   /** Bytes; a multiple of 512. */
   readonly size: number;
-  /** Size of the backing file of the only input; null without one. */
-  readonly backingSize: number | null;
   private readonly inputs: readonly Input[];
   private readonly threads: DecodeThreads | null;
   /** For what is read to be decoded. */
   private readonly spare: SharedArrayBuffer[] = [];
-  /** Leave to the target's backing file what the first image leaves to its own. */
-  private readonly overlay: boolean;
+  private readonly left: LeftBelow | null;
   private current: Input;
   /** The last answer, and where it begins: finding the end of an extent may cost the file system a walk over all of its pages. */
   private known: { readonly start: number; readonly extent: CopyExtent } | null = null;
   private knownInFile: FileExtent | null = null;
 
   /** @throws EngineError as `openReader` */
-  constructor(inputs: readonly CopyInput[], overlay: boolean, threads: DecodeThreads | null = null) {
+  constructor(inputs: readonly CopyInput[], left: LeftBelow | null, threads: DecodeThreads | null = null) {
     let start = 0;
     this.inputs = inputs.map(({ chain, ciphers, view }): Input => {
       const reader = openReader(chain, { view, ciphers, cacheBytes: CACHE });
@@ -78,17 +81,15 @@ export class CopySource {
         const source = layer.detail.format === 'raw' ? null : dataSource(layer);
         return source && source.allocatedBytes < source.size ? source : null;
       });
-      const backingSize = chain.layers[1]?.virtualSize ?? null;
       const stored = new StoredRuns(reader, chain, this.spare);
-      const input = { start, end: start + size, reader, chain, backingSize, sparse, stored };
+      const input = { start, end: start + size, reader, chain, sparse, stored };
       start += size;
       return input;
     });
     this.size = start;
     this.threads = threads ?? (start >= THREADS_PAY ? new DecodeThreads() : null);
-    this.overlay = overlay;
+    this.left = left;
     this.current = this.inputs[0]!;
-    this.backingSize = this.current.backingSize;
   }
 
   /**
@@ -114,10 +115,10 @@ export class CopySource {
     }
     const extent = input.reader.blockStatus(within, Math.min(length, input.reader.size - within));
     const { class: kind } = extent;
-    if (this.overlay && extent.depth !== 0) {
-      const { backingSize } = input;
-      const beyond = extent.depth === null && (backingSize === null || within >= backingSize);
-      const reach = extent.depth === null && backingSize !== null && within < backingSize ? backingSize - within : Infinity;
+    const { left } = this;
+    if (left && (extent.depth === null || extent.depth >= left.depth)) {
+      const beyond = extent.depth === null && within >= left.end;
+      const reach = extent.depth === null && !beyond ? left.end - within : Infinity;
       return { kind: beyond ? 'zero' : 'below', length: Math.min(extent.length, reach), compressed: false };
     }
     if (kind === 'zero' || kind === 'unallocated') {
@@ -164,11 +165,11 @@ export class CopySource {
         throw error;
       }
       // What is being decoded goes into the same buffer, which nobody may use before.
-      return all(waiting).then(() => {
+      return allEnded(waiting).then(() => {
         throw error;
       });
     }
-    return waiting.length === 0 ? undefined : all(waiting);
+    return waiting.length === 0 ? undefined : allEnded(waiting);
   }
 
   /** Ends the threads; what they were doing is given up. */
@@ -221,10 +222,4 @@ export class CopySource {
     this.current = this.inputs.find(({ start, end }) => offset >= start && offset < end) ?? current;
     return this.current;
   }
-}
-
-/** Ends when all of them have, with the first one's error if there is any. */
-async function all(waiting: readonly Promise<void>[]): Promise<void> {
-  await Promise.allSettled(waiting);
-  await Promise.all(waiting);
 }

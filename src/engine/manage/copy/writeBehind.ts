@@ -17,7 +17,7 @@ export class WriteBehind {
   private failure: { readonly error: unknown } | null = null;
 
   constructor(target: BlockNode) {
-    this.storage = target instanceof Qcow2Node || target instanceof RawNode ? target.storage : null;
+    this.storage = dataStorageOf(target);
   }
 
   /** Tells of bytes that the target has got. */
@@ -45,4 +45,12 @@ export class WriteBehind {
       throw this.failure.error;
     }
   }
+}
+
+/** What the bytes of an image are written to; null where that is not known. */
+export function dataStorageOf(node: BlockNode): Storage | null {
+  if (node instanceof Qcow2Node) {
+    return node.dataFile ?? node.storage;
+  }
+  return node instanceof RawNode ? node.storage : null;
 }
