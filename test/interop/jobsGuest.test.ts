@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { BlockGraph } from '../../src/engine/block/graph/blockGraph';
@@ -249,6 +249,31 @@ describe('a mirror beside its guest', () => {
     mirror.job.cancel();
     expect(await mirror.ended).toMatchObject({ outcome: 'cancelled' });
     expect(existsSync(target)).toBe(false);
+    await world.end();
+  });
+});
+
+describe('a mirror over an image that is there already', () => {
+  test('replaces what an earlier one has left', async () => {
+    const world = await machine(new Random(10), 2);
+    const target = join(world.folder, 'copy');
+    const request: JobRequest = { type: 'mirror', image: imageOf(world), target, targetFormat: 'qcow2', options: {}, sync: 'full' };
+    const cancelled = await world.jobs.start(request);
+    await new Promise<void>((resolve) => cancelled.job.onDidChange(({ status }) => status === 'ready' && resolve()));
+    cancelled.job.cancel();
+    expect(await cancelled.ended).toMatchObject({ outcome: 'cancelled' });
+    expect(existsSync(target)).toBe(true);
+    await completed(await world.jobs.start(request, slowly(world)));
+    await world.end({ name: 'copy', format: 'qcow2', size: world.layers[1]!.size });
+  });
+
+  test('is refused where that is an image of the chain, under whatever name', async () => {
+    const world = await machine(new Random(11), 2);
+    await symlink(world.path(0), join(world.folder, 'link'));
+    for (const target of [world.path(0), world.path(1), join(world.folder, 'link')]) {
+      const request: JobRequest = { type: 'mirror', image: imageOf(world), target, targetFormat: 'qcow2', options: {}, sync: 'full' };
+      await expect(world.jobs.start(request)).rejects.toMatchObject({ code: 'request.invalid' });
+    }
     await world.end();
   });
 });

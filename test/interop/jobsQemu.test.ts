@@ -93,6 +93,27 @@ describe('a commit', () => {
   });
 });
 
+test('a commit of the active layer into a longer base leaves what that has past its end, as QEMU does', async () => {
+  const made = await twinFolders('jobs');
+  folders.push(made);
+  const layers: readonly ChainLayer[] = [
+    { name: 'base.qcow2', format: 'qcow2', size: 8 * 2 ** 20 },
+    { name: 'top.qcow2', format: 'qcow2', size: 6 * 2 ** 20 },
+  ];
+  await made.both(async (cwd) => {
+    await makeWithQemuImg(['create', '-q', '-f', 'qcow2', 'base.qcow2', '8M'], { cwd });
+    await writeWithQemuIo(['-f', 'qcow2', 'base.qcow2'], ['write -P 1 0 8M'], { cwd });
+    await makeWithQemuImg(['create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', 'top.qcow2', '6M'], { cwd });
+    await writeWithQemuIo(['-f', 'qcow2', 'top.qcow2'], ['write -P 2 1M 1M', 'write -P 3 6143k 1k'], { cwd });
+  });
+  const world: Case = { ...made, layers, top: layers[1]! };
+  await theirs(world, 'block-commit', { 'base-node': 'n0' }, true);
+  await ours(world, (image) => ({ type: 'commit', image, top: null, base: null }));
+  await keepContent(made.theirs, layers[0]!, 'content');
+  await requireSound(made.path, { ...layers[0]!, name: 'ours/base.qcow2' }, 'theirs/content');
+  expect(await mapOf(made.ours, layers[0]!)).toEqual(await mapOf(made.theirs, layers[0]!));
+});
+
 describe('a mirror', () => {
   test.each(seeds)('copies what QEMU copies (seed %i)', async (seed) => {
     const random = new Random(seed);

@@ -1,6 +1,9 @@
+import { resolve } from 'node:path';
 import type { JobRequest } from '../../protocol/jobs';
-import type { OpenedImage } from '../block/graph/openedImage';
+import type { ChainImage, OpenedImage } from '../block/graph/openedImage';
+import { invalidRequest } from '../errors';
 import { removeFile } from '../io/fileStorage';
+import { realPath } from '../io/realPath';
 import { createImage } from '../manage/create';
 import { recordedName } from './backingRecord';
 import { MirrorWork } from './mirror';
@@ -19,6 +22,7 @@ export async function prepareMirror(request: MirrorRequest, parts: JobParts): Pr
   const image = await graph.open(path, { format, readOnly: true, user, passphraseOf, signal });
   try {
     const chain = image.chain();
+    requireOther(resolve(parts.currentFolder ?? '.', request.target), chain);
     const unfreeze = image.freeze(null, user);
     const below = request.sync === 'top' ? (chain[1] ?? null) : null;
     try {
@@ -52,10 +56,18 @@ export async function prepareMirror(request: MirrorRequest, parts: JobParts): Pr
   }
 }
 
+/** What is made new must not be what is copied. @throws EngineError `request.invalid` */
+function requireOther(target: string, chain: readonly ChainImage[]): void {
+  const real = realPath(target);
+  if (chain.some(({ path }) => realPath(path) === real)) {
+    throw invalidRequest(`'${target}' is an image of the chain that is to be copied.`);
+  }
+}
+
 async function makeTarget(
   { target, targetFormat, options }: MirrorRequest,
   image: OpenedImage,
-  below: ReturnType<OpenedImage['chain']>[number] | null,
+  below: ChainImage | null,
   { graph, gate, currentFolder, user, signal }: JobParts,
 ): Promise<OpenedImage> {
   const own = image.chain()[0]!;
