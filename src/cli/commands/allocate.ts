@@ -3,7 +3,7 @@ import { BlockGraph } from '../../engine/block/graph/blockGraph';
 import { isCancelled } from '../../engine/errors';
 import { CommandLine, FORMAT, OUTPUT, type Context } from '../commandLine';
 import { CommandError } from '../errors';
-import { readSizeArgument } from '../formatOptions';
+import { PROGRESS, RANGE, readRange } from '../jobOptions';
 import { prettyJson } from '../json';
 import { managedFile, manageContext } from '../managing';
 import { ProgressLine } from '../progress';
@@ -19,15 +19,7 @@ export async function allocate(args: readonly string[], context: Context): Promi
   const line = CommandLine.read(
     {
       command: 'allocate',
-      options: [
-        FORMAT,
-        OUTPUT,
-        { name: 'offset', long: 'offset', argument: true },
-        { name: 'length', long: 'length', argument: true },
-        { name: 'mode', long: 'mode', argument: true },
-        { name: 'progress', short: 'p' },
-        { name: 'quiet', short: 'q' },
-      ],
+      options: [FORMAT, OUTPUT, ...RANGE, { name: 'mode', long: 'mode', argument: true }, ...PROGRESS],
       without: ['force-share'],
       operands: [1, 1],
       expecting: 'Expecting one image file name',
@@ -52,12 +44,9 @@ export async function allocate(args: readonly string[], context: Context): Promi
   process.once('SIGTERM', interrupt);
   try {
     const { node } = image;
-    const size = (name: string, standard: number) => {
-      const text = line.value(name);
-      return text === null ? standard : readSizeArgument(text, name, context.program);
-    };
-    const offset = size('offset', 0);
-    const length = size('length', Math.max(0, node.size - offset));
+    const range = readRange(line, context);
+    const { offset } = range;
+    const length = range.length ?? Math.max(0, node.size - offset);
     if (offset + length > node.size) {
       throw new CommandError(`${length} bytes at offset ${offset} reach past the end of the disk of ${node.size} bytes.`);
     }

@@ -2,8 +2,8 @@ import { openReader, type ChainExtent } from '../../engine/block/node';
 import { Pace } from '../../engine/pace';
 import { CommandLine, FOLLOW, FORMAT, OUTPUT, type Context } from '../commandLine';
 import { CommandError } from '../errors';
-import { readSizeArgument } from '../formatOptions';
 import { openGuestChain } from '../guestChain';
+import { RANGE, readRange } from '../jobOptions';
 import { prettyJson } from '../json';
 
 /** `allocation`: which ranges of a disk have space in the image itself, where, and which layer supplies the others. */
@@ -11,13 +11,7 @@ export async function allocation(args: readonly string[], context: Context): Pro
   const line = CommandLine.read(
     {
       command: 'allocation',
-      options: [
-        FORMAT,
-        OUTPUT,
-        { name: 'offset', long: 'offset', argument: true },
-        { name: 'length', long: 'length', argument: true },
-        FOLLOW,
-      ],
+      options: [FORMAT, OUTPUT, ...RANGE, FOLLOW],
       operands: [1, 1],
       expecting: 'Expecting one image file name',
     },
@@ -28,12 +22,8 @@ export async function allocation(args: readonly string[], context: Context): Pro
   const chain = await openGuestChain(line.image(0), line.follow() ?? 'all', context);
   try {
     const reader = openReader(chain);
-    const size = (name: string, standard: number) => {
-      const text = line.value(name);
-      return text === null ? standard : readSizeArgument(text, name, context.program);
-    };
-    const offset = size('offset', 0);
-    const end = offset + size('length', Math.max(0, reader.size - offset));
+    const { offset, length } = readRange(line, context);
+    const end = offset + (length ?? Math.max(0, reader.size - offset));
     if (end > reader.size) {
       throw new CommandError(`The range ends at ${end}, past the end of the disk of ${reader.size} bytes.`);
     }

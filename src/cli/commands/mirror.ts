@@ -2,6 +2,7 @@ import { knownFormat } from '../../engine/manage/formats';
 import { CommandLine, FORMAT, OUTPUT, type Context } from '../commandLine';
 import { CommandError } from '../errors';
 import { readFormatOptions } from '../formatOptions';
+import { PACE, PROGRESS } from '../jobOptions';
 import { jobImage, readSettings, runJob } from '../jobs';
 
 /** `mirror`: copies a disk to a new image, all that it reads or only what the image itself has. Exit code 0, 1, or 130 when it was interrupted. */
@@ -15,10 +16,8 @@ export async function mirror(args: readonly string[], context: Context): Promise
         { name: 'target-format', short: 'O', argument: true },
         { name: 'options', short: 'o', argument: true },
         { name: 'sync', long: 'sync', argument: true },
-        { name: 'speed', long: 'speed', argument: true },
-        { name: 'idle', long: 'idle' },
-        { name: 'progress', short: 'p' },
-        { name: 'quiet', short: 'q' },
+        ...PACE,
+        ...PROGRESS,
       ],
       without: ['force-share'],
       operands: [2, 2],

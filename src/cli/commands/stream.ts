@@ -4,7 +4,7 @@ import { baseOf } from '../../engine/jobs/streamJob';
 import type { StreamRequest } from '../../engine/jobs/streamJob';
 import { CommandLine, FORMAT, OUTPUT, type Context } from '../commandLine';
 import { CommandError } from '../errors';
-import { readSizeArgument } from '../formatOptions';
+import { PACE, PROGRESS, RANGE, readRange } from '../jobOptions';
 import { jobImage, readSettings, runJob } from '../jobs';
 import { prettyJson } from '../json';
 import { manageContext } from '../managing';
@@ -23,12 +23,9 @@ export async function stream(args: readonly string[], context: Context): Promise
         OUTPUT,
         { name: 'base', short: 'b', long: 'base', argument: true },
         { name: 'bottom', long: 'bottom', argument: true },
-        { name: 'speed', long: 'speed', argument: true },
-        { name: 'idle', long: 'idle' },
-        { name: 'offset', long: 'offset', argument: true },
-        { name: 'length', long: 'length', argument: true },
-        { name: 'progress', short: 'p' },
-        { name: 'quiet', short: 'q' },
+        ...PACE,
+        ...RANGE,
+        ...PROGRESS,
       ],
       without: ['force-share'],
       operands: [1, 1],
@@ -67,19 +64,15 @@ async function step(request: StreamRequest, line: CommandLine, argument: ImageAr
       throw new CommandError(`A single step takes no --${option}: whoever runs the steps decides when.`);
     }
   }
-  const size = (name: string, standard: number) => {
-    const text = line.value(name);
-    return text === null ? standard : readSizeArgument(text, name, context.program);
-  };
   const { gate, currentFolder, passphraseOf } = manageContext(line, argument, context);
   const graph = new BlockGraph({ gate, currentFolder });
   const { path, format } = request.image;
   const image = await graph.open(path, { format, readOnly: false, unchanged: true, user: 'a stream', passphraseOf });
   try {
     const { node } = image;
-    const offset = size('offset', 0);
+    const { offset, length } = readRange(line, context);
     const base = baseOf(request, image.chain(), currentFolder);
-    const { advanced, copied } = await streamStep(node, base?.node ?? null, offset, size('length', node.size));
+    const { advanced, copied } = await streamStep(node, base?.node ?? null, offset, length ?? node.size);
     await node.flush();
     const next = offset + advanced;
     context.out.write(line.output() === 'json' ? `${prettyJson({ 'next-offset': next, copied, size: node.size })}\n` : `${next}\n`);

@@ -4,8 +4,8 @@ import { filesOf } from '../../engine/block/graph/layerFiles';
 import { JobManager } from '../../engine/jobs/jobManager';
 import type { GuestRange, JobRequest } from '../../protocol/jobs';
 import { CommandLine, FORMAT, OUTPUT, type Context } from '../commandLine';
-import { readSizeArgument } from '../formatOptions';
 import type { ImageArgument } from '../imageArguments';
+import { PACE, PROGRESS, RANGE, readRange } from '../jobOptions';
 import { jobImage, readSettings, runJob } from '../jobs';
 import { prettyJson } from '../json';
 import { manageContext } from '../managing';
@@ -18,17 +18,7 @@ export async function trim(args: readonly string[], context: Context): Promise<n
   const line = CommandLine.read(
     {
       command: 'trim',
-      options: [
-        FORMAT,
-        OUTPUT,
-        { name: 'offset', long: 'offset', argument: true },
-        { name: 'length', long: 'length', argument: true },
-        { name: 'speed', long: 'speed', argument: true },
-        { name: 'idle', long: 'idle' },
-        { name: 'dry-run', short: 'n', long: 'dry-run' },
-        { name: 'progress', short: 'p' },
-        { name: 'quiet', short: 'q' },
-      ],
+      options: [FORMAT, OUTPUT, ...RANGE, ...PACE, { name: 'dry-run', short: 'n', long: 'dry-run' }, ...PROGRESS],
       without: ['force-share'],
       operands: [1, 1],
       expecting: 'Expecting one image file name',
@@ -57,12 +47,7 @@ export async function trim(args: readonly string[], context: Context): Promise<n
 type TrimRequest = Extract<JobRequest, { type: 'trim' }>;
 
 function rangeOf(line: CommandLine, context: Context): GuestRange | null {
-  const size = (name: string): number | null => {
-    const text = line.value(name);
-    return text === null ? null : readSizeArgument(text, name, context.program);
-  };
-  const offset = size('offset') ?? 0;
-  const length = size('length');
+  const { offset, length } = readRange(line, context);
   return offset === 0 && length === null ? null : { offset, length: length ?? Number.MAX_SAFE_INTEGER - offset };
 }
 
