@@ -60,12 +60,15 @@ export class ExtentEmitter implements MapVisitor {
   /** The extent that may still grow; its length is 0 before the first. */
   private pending = { start: 0, length: 0, depth: 0, flags: 0, nextOffset: 0, fileEnd: Infinity };
   private readonly files = new Map<ByteSource, FileExtents>();
+  /** Those of the file that each layer was last asked about. */
+  private readonly usual: (FileExtents | undefined)[];
 
   /** @param holes for each layer, whether data is looked through for holes */
   constructor(mappings: readonly LayerMapping[], holes: readonly boolean[], sink: ExtentSink) {
     this.mappings = mappings;
     this.holes = holes;
     this.sink = sink;
+    this.usual = mappings.map(() => undefined);
   }
 
   units(window: Window, from: number, to: number): void {
@@ -128,24 +131,27 @@ export class ExtentEmitter implements MapVisitor {
 
   /** Splits a stretch of a file into its data and its holes. */
   private appendFile(source: ByteSource | null, start: number, length: number, depth: number, offset: number, hole: number): void {
+    const extents = source ? this.extentsOf(source, depth) : null;
     for (let done = 0; done < length;) {
-      const extent = this.fileExtent(source, offset + done);
+      const extent = extents ? extents.at(offset + done) : UNKNOWN_FILE;
       const piece = Math.min(length - done, extent.to - offset - done);
       this.append(start + done, piece, depth, extent.data ? FILE_DATA : hole, offset + done);
       done += piece;
     }
   }
 
-  private fileExtent(source: ByteSource | null, offset: number): FileExtent {
-    if (!source) {
-      return UNKNOWN_FILE;
+  private extentsOf(source: ByteSource, depth: number): FileExtents {
+    const usual = this.usual[depth];
+    if (usual?.source === source) {
+      return usual;
     }
     let extents = this.files.get(source);
     if (!extents) {
       extents = new FileExtents(source);
       this.files.set(source, extents);
     }
-    return extents.at(offset);
+    this.usual[depth] = extents;
+    return extents;
   }
 
   private append(start: number, length: number, depth: number, flags: number, offset: number): void {
