@@ -16,8 +16,8 @@ export interface BenchCase {
 /** A figure that no peer has. */
 export interface FigureCase {
   readonly name: string;
-  readonly unit: 'ms' | 'MiB' | 'bytes' | 'frames/s' | 'ratio';
-  /** Aim in `unit`; lower is better but for frames/s. */
+  readonly unit: 'ms' | 'MiB' | 'bytes' | 'frames/s' | 'MiB/s' | 'ratio';
+  /** Aim in `unit`; lower is better but for what is a rate. */
   readonly target: number | null;
   prepare(folder: string): Promise<void>;
   /** Measures once. */

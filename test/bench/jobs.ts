@@ -87,64 +87,127 @@ export const jobCases: readonly BenchCase[] = [streaming(1434), ...(process.argv
 /** Built with the bench. */
 const ENGINE = path.resolve('dist/test/bench/engineProcess.mjs');
 const READS = 4000;
+const WARM_READS = 500;
+const BUSY_READS = 20_000;
+/** A job is told something after so many reads. */
+const VERB_READS = 200;
 /** A guest's request, in bytes. */
 const READ_BYTES = 4096;
 /** A guest thinks between two requests now and then, in milliseconds. */
 const THINK_MS = 2;
 
-/** The 99th percentile of a guest's reads, one after the other, in milliseconds. */
-async function readLatency(socket: string, size: number, reads: number): Promise<number> {
+/** A guest's reads, one after the other, in milliseconds, the shortest first. `thinkMs`: it pauses for so long after some of them. */
+async function readTimes(socket: string, reads: number, thinkMs: number, meanwhile = (): void => undefined): Promise<readonly number[]> {
   const client = await NbdClient.open({ protocol: 'nbd', socket: { type: 'unix', path: socket }, exportName: '', tls: false });
   const random = new Random(1);
   const times: number[] = [];
   const bytes = new Uint8Array(READ_BYTES);
   for (let read = 0; read < reads; read++) {
     const start = performance.now();
-    await client.read(READ_BYTES * random.below(size / READ_BYTES), bytes);
+    await client.read(READ_BYTES * random.below(GIB / READ_BYTES), bytes);
     times.push(performance.now() - start);
-    if (read % 8 === 0) {
-      await new Promise((resolve) => setTimeout(resolve, THINK_MS));
+    if (thinkMs > 0 && read % 8 === 0) {
+      await new Promise((resolve) => setTimeout(resolve, thinkMs));
+    }
+    if (read % VERB_READS === 0) {
+      meanwhile();
     }
   }
   client.close();
-  times.sort((a, b) => a - b);
+  return times.sort((a, b) => a - b);
+}
+
+function percentile99(times: readonly number[]): number {
   return times[Math.floor(times.length * 0.99)]!;
 }
 
-function latency(name: string, target: number, pace: JobPace): FigureCase {
+/** A chain with its disk served by an engine of its own, and a stream that it can be told to start. */
+async function beside<T>(
+  chain: Chain,
+  pace: JobPace,
+  work: (engine: EngineProcess, socket: string, file: string) => Promise<T>,
+): Promise<T> {
+  const file = fresh(chain);
+  const socket = `${chain.top}.sock`;
+  const image = { path: file, format: 'qcow2' } as const;
+  const request = { type: 'stream', image, base: null, bottom: null, range: null } as const;
+  const engine = await EngineProcess.start(ENGINE, { ...image, socket, request, settings: { pace } });
+  try {
+    await readTimes(socket, WARM_READS, THINK_MS);
+    return await work(engine, socket, file);
+  } finally {
+    await engine.kill();
+    fs.rmSync(socket, { force: true });
+  }
+}
+
+function guestFigure(
+  figure: Pick<FigureCase, 'name' | 'unit' | 'target'>,
+  measure: (engine: EngineProcess, socket: string, file: string) => Promise<number>,
+  pace: JobPace = { kind: 'full' },
+): FigureCase {
   let chain: Chain;
   return {
-    name,
-    unit: 'ratio',
-    target,
+    ...figure,
     prepare: (folder) => {
       chain = makeChain(folder, 1434);
       return Promise.resolve();
     },
-    measure: async () => {
-      const file = fresh(chain);
-      const socket = `${chain.top}.sock`;
-      const image = { path: file, format: 'qcow2' } as const;
-      const request = { type: 'stream', image, base: null, bottom: null, range: null } as const;
-      const engine = await EngineProcess.start(ENGINE, { ...image, socket, request, settings: { pace } });
-      try {
-        await readLatency(socket, GIB, 500);
-        const alone = await readLatency(socket, GIB, READS);
-        await engine.startJob();
-        return (await readLatency(socket, GIB, READS)) / alone;
-      } finally {
-        await engine.kill();
-        fs.rmSync(socket, { force: true });
-      }
-    },
+    measure: () => beside(chain, pace, measure),
   };
 }
 
+/** How much longer than without a job, as a ratio of the 99th percentiles. */
+function slowdown(thinkMs: number) {
+  return async (engine: EngineProcess, socket: string): Promise<number> => {
+    const alone = percentile99(await readTimes(socket, READS, thinkMs));
+    await engine.startJob();
+    return percentile99(await readTimes(socket, READS, thinkMs)) / alone;
+  };
+}
+
+/** MiB in a second that a stream copies beside a guest that never pauses. */
+async function rateBeside(engine: EngineProcess, socket: string, file: string): Promise<number> {
+  await engine.startJob();
+  const before = fs.statSync(file).size;
+  const start = performance.now();
+  await readTimes(socket, BUSY_READS, 0);
+  return (fs.statSync(file).size - before) / MIB / ((performance.now() - start) / 1000);
+}
+
+/** The longest read while a stream is told one thing after the other, less the longest without one, in milliseconds. */
+async function stall(engine: EngineProcess, socket: string): Promise<number> {
+  const alone = (await readTimes(socket, READS, 0)).at(-1)!;
+  const verbs: (() => void)[] = [() => void engine.startJob()];
+  for (let time = 0; time < (READS / VERB_READS - 2) / 2; time++) {
+    verbs.push(
+      () => engine.tell('pause'),
+      () => engine.tell('resume'),
+    );
+  }
+  verbs.push(() => engine.tell('cancel'));
+  const told = await readTimes(socket, READS, 0, () => verbs.shift()?.());
+  return told.at(-1)! - alone;
+}
+
 export const jobFigures: readonly FigureCase[] = [
-  latency('p99 of guest reads while a stream runs at full speed, to that without a job', 2, { kind: 'full' }),
-  latency('p99 of guest reads while a stream waits for idle times, to that without a job', 1.1, {
-    kind: 'idle',
-    graceMs: 50,
-    systemPressure: null,
-  }),
+  guestFigure(
+    { name: 'p99 of guest reads while a stream runs at full speed, to that without a job', unit: 'ratio', target: 2 },
+    slowdown(THINK_MS),
+  ),
+  guestFigure({ name: 'the same, of a guest that never pauses', unit: 'ratio', target: 2 }, slowdown(0)),
+  guestFigure({ name: 'a stream beside that guest', unit: 'MiB/s', target: null }, rateBeside),
+  guestFigure(
+    { name: 'p99 of guest reads while a stream waits for idle times, to that without a job', unit: 'ratio', target: 1.1 },
+    slowdown(THINK_MS),
+    { kind: 'idle', graceMs: 50, systemPressure: null },
+  ),
+  guestFigure(
+    {
+      name: 'longest guest read while a stream is started, paused, resumed and cancelled, past the longest without',
+      unit: 'ms',
+      target: 1,
+    },
+    stall,
+  ),
 ];

@@ -60,7 +60,7 @@ function meets(figure: FigureCase, value: number): boolean {
   if (figure.target === null) {
     return true;
   }
-  return figure.unit === 'frames/s' ? value >= figure.target : value <= figure.target;
+  return figure.unit.endsWith('/s') ? value >= figure.target : value <= figure.target;
 }
 
 function verdict(target: number | null, met: boolean): string {

@@ -4,10 +4,11 @@ import { BlockGraph } from '../../src/engine/block/graph/blockGraph';
 import { NbdServer } from '../../src/engine/exports/nbdServer';
 import { followGate } from '../../src/engine/gate/policies';
 import { JobManager } from '../../src/engine/jobs/jobManager';
-import type { EngineProcessOptions } from './startEngineProcess';
+import type { EngineProcessOptions, ToldVerb } from './startEngineProcess';
 
 /*
- * An engine in a process of its own: serves an image, and runs a job on it when it reads a line. Says `listening`, `started`, `progress N`,
+ * An engine in a process of its own: serves an image, and runs a job on it when it reads the line `start`; other lines are told to the job.
+ * Says `listening`, `started`, `progress N`,
  * and how the job ended.
  */
 
@@ -24,15 +25,19 @@ async function main({ path, format, socket, request, settings }: EngineProcessOp
   });
   const say = (line: string) => process.stdout.write(`${line}\n`);
   say('listening');
+  let id = '';
   for await (const line of createInterface({ input: process.stdin })) {
     if (line === 'start') {
       const { job, ended } = await jobs.start(request, settings);
+      id = job.id;
       say('started');
       const timer = setInterval(() => say(`progress ${job.info.currentProgress}`), PROGRESS_MS);
       void ended.then(({ outcome }) => {
         clearInterval(timer);
         say(outcome ?? 'failed');
       });
+    } else {
+      jobs.tell(id, line as ToldVerb);
     }
   }
   process.exit(0);

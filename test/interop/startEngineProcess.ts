@@ -4,7 +4,10 @@ import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 
 import type { ImageFormat } from '../../src/protocol/chain';
-import type { JobRequest, JobSettings } from '../../src/protocol/jobs';
+import type { JobRequest, JobSettings, JobVerb } from '../../src/protocol/jobs';
+
+/** What a job that runs may be told. */
+export type ToldVerb = Exclude<JobVerb, 'set-speed'>;
 
 /** The process's argument, as JSON. */
 export interface EngineProcessOptions {
@@ -35,6 +38,10 @@ export class EngineProcess {
   async startJob(): Promise<void> {
     this.child.stdin.write('start\n');
     await this.until((line) => line === 'started');
+  }
+
+  tell(verb: ToldVerb): void {
+    this.child.stdin.write(`${verb}\n`);
   }
 
   /** Reads what the process says. @returns the line that was waited for @throws when it ends before */

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { after } from '../../../src/engine/awaitable';
 import { TrackedNode } from '../../../src/engine/block/trackedNode';
 import { EngineError } from '../../../src/engine/errors';
+import { GuestActivity } from '../../../src/engine/jobs/guestActivity';
 import { Job } from '../../../src/engine/jobs/job';
 import { streamStep, StreamWork } from '../../../src/engine/jobs/stream';
 import { Random } from '../../interop/random';
@@ -21,6 +23,18 @@ function chain(slow = false) {
   top.bytes.fill(99, 4 * CLUSTER, 5 * CLUSTER);
   top.allocated[4] = 'data';
   return { base, top, node: new TrackedNode(top) };
+}
+
+class CountingNode extends TrackedNode {
+  /** Copied so far. */
+  pieces = 0;
+
+  override populate(...piece: Parameters<TrackedNode['populate']>): ReturnType<TrackedNode['populate']> {
+    return after(super.populate(...piece), (done) => {
+      this.pieces += done.copied > 0 ? 1 : 0;
+      return done;
+    });
+  }
 }
 
 describe('a stream step', () => {
@@ -96,5 +110,38 @@ describe('a stream job', () => {
     stream.resume();
     expect(await ended).toBe('completed');
     expect(relinked).toEqual(['relinked']);
+  });
+
+  test('lets a guest wait for one piece at most, also when it is started, paused, resumed and cancelled', async () => {
+    const { top } = chain();
+    const node = new CountingNode(top);
+    const activity = new GuestActivity();
+    node.observe(activity);
+    const work = new StreamWork({ node, base: null, activity, relink: () => Promise.resolve() });
+    const stream = new Job({ id: 'job0', type: 'stream', work, activity });
+    /** The pieces that the job has copied by the time the guest's next request is answered. */
+    const request = async () => {
+      const before = node.pieces;
+      await new Promise((resolve) => setImmediate(resolve));
+      await node.read(0, new Uint8Array(512));
+      return node.pieces - before;
+    };
+    const waits: number[] = [await request()];
+    const until = async (enough: () => boolean) => {
+      while (!enough()) {
+        waits.push(await request());
+      }
+    };
+    const ended = stream.start();
+    await until(() => node.pieces > 0);
+    stream.pause();
+    await until(() => stream.status === 'paused');
+    waits.push(await request());
+    stream.resume();
+    await until(() => node.pieces > 1);
+    stream.cancel();
+    await until(() => stream.status === 'null');
+    expect(await ended).toBe('cancelled');
+    expect(Math.max(...waits)).toBe(1);
   });
 });
