@@ -14,6 +14,7 @@ import { Targets } from './shell/commands/targets';
 import { Deaths } from './shell/deaths';
 import { ImageEditors } from './shell/editor/imageEditors';
 import { ExportsView } from './shell/exports/exportsView';
+import { followServers } from './shell/exports/followServers';
 import type { JobCommand } from './shell/jobs/commands';
 import { Jobs } from './shell/jobs/jobs';
 import { JobsView } from './shell/jobs/jobsView';
@@ -99,6 +100,8 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     }),
   );
 
+  keep(followServers(engine, view));
+
   const exportCommands = () => import('./shell/exports/exportCommands');
   const manageParts = { engine, model, view, added, folders, gate, targets, passphrases, log };
   const jobParts = { ...manageParts, jobs, jobsView };
@@ -164,6 +167,7 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     startExport: async (argument) => (await exportCommands()).startExport(manageParts, argument),
     stopExport: async (argument) => (await exportCommands()).stopExport(manageParts, exportsView, argument),
     streamImage: job('streamImage'),
+    tryAgain: (argument) => images.tryAgain(argument),
     turnOffCopyOnRead: async (argument) => (await exportCommands()).switchCopyOnRead(manageParts, exportsView, argument, false),
     turnOnCopyOnRead: async (argument) => (await exportCommands()).switchCopyOnRead(manageParts, exportsView, argument, true),
     unlockImage: (argument) =>

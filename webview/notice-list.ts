@@ -39,6 +39,10 @@ export class NoticeList extends LitElement {
         overflow: auto;
         padding: 2px 10px 6px;
       }
+
+      .action {
+        margin-inline-start: 1em;
+      }
     `,
   ];
 
@@ -81,7 +85,7 @@ function noticeBanner({ severity, message, place, action }: Notice, dismiss: () 
     >${visible(message)}${place === null ? nothing : html` ${placeLink(place, { text: describePlace(place) })}`}${
       action === undefined
         ? nothing
-        : html` <button type="button" class="link" @click=${(event: Event) => runAction(event, action)}>${ACTIONS[action]}</button>`
+        : html` <button type="button" class="link action" @click=${(event: Event) => runAction(event, action)}>${ACTIONS[action]}</button>`
     }</notice-banner
   >`;
 }

@@ -8,7 +8,8 @@ export type LinkState =
   | { readonly kind: 'missing' }
   | { readonly kind: 'refused'; readonly reason: RefusalReason }
   | { readonly kind: 'loop' }
-  | { readonly kind: 'unreadable'; readonly message: string };
+  /** `server`: what is known of the server that it lies on, when that is why. */
+  | { readonly kind: 'unreadable'; readonly message: string; readonly server?: 'retrying' | 'offline' };
 
 /** Why the opening gate said no; all but `protocol` can be granted by the person. */
 export type RefusalReason =

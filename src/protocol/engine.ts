@@ -94,8 +94,13 @@ export interface OpenParams {
 export const openSession = new RequestType<OpenParams, { readonly session: number }, WireError>('session/open');
 export const closeSession = new RequestType<{ readonly session: number }, null, WireError>('session/close');
 
+export interface DescribeParams extends OpenParams {
+  /** Asks servers that did not answer a moment ago, too. */
+  readonly fresh?: boolean;
+}
+
 /** Describes a chain for the tree without keeping anything open. */
-export const describeChain = new RequestType<OpenParams, Chain, WireError>('chain/describe');
+export const describeChain = new RequestType<DescribeParams, Chain, WireError>('chain/describe');
 
 /** Which of these files are images, by magic; raw is never an answer. */
 export const probeFiles = new RequestType<

@@ -60,6 +60,7 @@ export class Passphrases {
     } else {
       this.given.add(file);
     }
+    void vscode.commands.executeCommand('setContext', 'chainscope.knowsPassphrases', this.given.size > 0);
     await this.engine.givePassphrase(file, passphrase);
   }
 }

@@ -1,5 +1,5 @@
 import type { Chain, ImageFormat } from '../protocol/chain';
-import type { GateAnswer, GateQuestion, OpenParams } from '../protocol/engine';
+import type { GateAnswer, GateQuestion, DescribeParams, OpenParams } from '../protocol/engine';
 import { plainError, type CallOptions } from '../protocol/imageClient';
 import type { CacheFailure, ExportInfo, ExportParams } from '../protocol/exports';
 import type { JobInfo, JobPreview, JobRequest, JobVerb, StartJobParams } from '../protocol/jobs';
@@ -88,7 +88,7 @@ export class EngineClient {
   }
 
   /** Describes a chain without keeping anything open. @throws CallError */
-  async describeChain(params: OpenParams, options: CallOptions = {}): Promise<Chain> {
+  async describeChain(params: DescribeParams, options: CallOptions = {}): Promise<Chain> {
     return (await this.start()).describeChain(params, options);
   }
 

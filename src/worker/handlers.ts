@@ -32,6 +32,7 @@ import { manage } from './manageHandlers';
 import type { OpenImage } from './openImage';
 import { Passphrases } from './passphrases';
 import { Session } from './session';
+import { ServerLooks } from './serverLooks';
 import { SharedGraph } from './sharedGraph';
 import { toResponseError } from './wire';
 
@@ -78,9 +79,10 @@ export class EngineService {
     connection.onRequest(stopExport, ({ id }, token) => answer(token, () => this.exports.stop(id)));
     connection.onRequest(setCopyOnRead, ({ id, on }, token) => answer(token, () => this.exports.setCopyOnRead(id, on)));
     connection.onRequest(stopAllExports, (_, token) => answer(token, () => this.exports.stopAll()));
-    connection.onRequest(describeChain, ({ path, format }, token) =>
+    const looks = new ServerLooks((filename) => graph.connectionOf(filename));
+    connection.onRequest(describeChain, ({ path, format, fresh = false }, token) =>
       answer(token, async (signal) => {
-        const chain = await openChain(path, { gate: this.gate, format, signal });
+        const chain = await openChain(path, { gate: this.gate, format, signal, open: looks.openers(fresh) });
         chain.close();
         return { links: chain.links };
       }),

@@ -48,6 +48,11 @@ export class SharedGraph {
     });
   }
 
+  /** What its users know of the server that an image lies on. */
+  connectionOf(filename: string): Connection {
+    return this.connections.get(filename) ?? 'online';
+  }
+
   /** Calls back when a server goes out of reach or comes back. */
   onDidChangeConnections(listener: () => void): void {
     this.listeners.push(listener);

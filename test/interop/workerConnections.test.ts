@@ -62,6 +62,10 @@ test("an export says when the server of its backing file is gone, and the export
     const reader = spawn('qemu-io', ['-r', '-f', 'raw', '-c', 'read 0 64k', served], { stdio: 'ignore' });
     const ended = once(reader, 'exit');
     expect((await told).unreachable).toEqual([{ name: uri.replace(/\/$/, ''), state: 'retrying' }]);
+    // Whoever looks at the chain is told at once what the export knows; asked anew, the server is found to be gone.
+    const look = async (fresh: boolean) => (await near.describeChain({ path: at('top.qcow2'), format: 'qcow2', fresh })).links[1];
+    expect((await look(false))?.state).toMatchObject({ kind: 'unreadable', server: 'retrying' });
+    expect((await look(true))?.state).toMatchObject({ kind: 'unreadable', server: 'offline' });
     reader.kill();
     await ended;
   } finally {

@@ -156,8 +156,8 @@ export class ChainStrip extends LitElement {
             >`
       }
       ${flagsOf(link).map(
-        ({ text, severity }) =>
-          html`<span class="flags severity-${severity}">${icon(severity === 'info' ? 'lock' : severity)}<span>${text}</span></span>`,
+        ({ text, severity, locked = false }) =>
+          html`<span class="flags severity-${severity}">${icon(locked ? 'lock' : severity)}<span>${text}</span></span>`,
       )}`;
     return html`<li class=${classes}>
       ${at === 0 ? nothing : html`<span class="arrow" title=${ROLES[link.role]}>${icon('right')}</span>`}
@@ -197,6 +197,8 @@ export class ChainStrip extends LitElement {
 interface Flag {
   readonly text: string;
   readonly severity: 'error' | 'warning' | 'info';
+  /** Shown with a lock: something about the image cannot be had. */
+  readonly locked?: boolean;
 }
 
 function flagsOf(link: ChainLink): readonly Flag[] {
@@ -231,10 +233,10 @@ function imageFlags(image: ImageSummary): readonly Flag[] {
     flags.push({ text: image.usage.writing ? 'In use, being written' : 'In use', severity: 'info' });
   }
   if (image.encrypted) {
-    flags.push({ text: 'Encrypted', severity: 'info' });
+    flags.push({ text: 'Encrypted', severity: 'info', locked: true });
   }
   if (image.readOnly) {
-    flags.push({ text: 'Read-only file', severity: 'info' });
+    flags.push({ text: 'Read-only file', severity: 'info', locked: true });
   }
   return flags;
 }

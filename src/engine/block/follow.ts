@@ -4,7 +4,7 @@ import { resolveName } from '../gate/filename';
 import type { NamedFile, OpeningGate } from '../gate/gate';
 import { FileSource } from '../io/file';
 import { BlockingSource } from '../io/remote/blockingSource';
-import type { Connection } from '../io/remote/rangeFetcher';
+import { Unreachable, type Connection } from '../io/remote/rangeFetcher';
 import { openRemote } from '../io/remote/openRemote';
 import type { ByteSource } from '../io/source';
 import type { RemoteName } from '../gate/remoteName';
@@ -110,5 +110,9 @@ export function notOpen(error: unknown): Exclude<LinkState, { kind: 'open' }> {
   if (!(error instanceof EngineError) || error.code === 'cancelled') {
     throw error;
   }
-  return error.code === 'file.notFound' ? { kind: 'missing' } : { kind: 'unreadable', message: error.message };
+  if (error.code === 'file.notFound') {
+    return { kind: 'missing' };
+  }
+  const server = error instanceof Unreachable ? error.state : error.code === 'network.failed' ? 'offline' : null;
+  return { kind: 'unreadable', message: error.message, ...(server === null ? {} : { server }) };
 }

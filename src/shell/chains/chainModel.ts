@@ -80,11 +80,14 @@ export class ChainModel implements Disposable {
     return this.enqueue(() => this.scanAll(signal));
   }
 
-  /** Looks again at the images that are known: at all of them, or at those that one of these files takes part in. */
-  reread(files?: readonly string[]): Promise<void> {
+  /**
+   * Looks again at the images that are known: at all of them, or at those that one of these files takes part in.
+   * @param fresh asks servers that did not answer a moment ago, too
+   */
+  reread(files?: readonly string[], fresh = false): Promise<void> {
     return this.enqueue(async () => {
       const images = files === undefined ? [...this.images.keys()] : await this.affectedBy(new Set(files));
-      await this.describe(images, this.life.signal);
+      await this.describe(images, this.life.signal, fresh);
       this.publish();
     });
   }
@@ -212,14 +215,14 @@ export class ChainModel implements Disposable {
   }
 
   /** Returns false, and changes nothing, when it was cancelled. */
-  private async describe(images: readonly string[], signal: AbortSignal): Promise<boolean> {
+  private async describe(images: readonly string[], signal: AbortSignal, fresh = false): Promise<boolean> {
     const described = new Map<string, ChainDescription>();
     // Overlays tend to have the later names, and one that is read first saves reading its backing files.
     const waiting = images.toSorted();
     const next = async (): Promise<void> => {
       for (let file = waiting.pop(); file !== undefined && !signal.aborted; file = waiting.pop()) {
         if (!described.has(file)) {
-          const description = await this.describeOne(file, signal);
+          const description = await this.describeOne(file, signal, fresh);
           described.set(file, description);
           await this.noteTails(description, described);
         }
@@ -240,10 +243,11 @@ export class ChainModel implements Disposable {
     return true;
   }
 
-  private async describeOne(file: string, signal: AbortSignal): Promise<ChainDescription> {
+  private async describeOne(file: string, signal: AbortSignal, fresh: boolean): Promise<ChainDescription> {
     try {
       const format = this.images.get(file)?.format ?? null;
-      return { kind: 'chain', chain: await withRealPaths(await this.parts.engine.describeChain({ path: file, format }, { signal })) };
+      const chain = await this.parts.engine.describeChain({ path: file, format, fresh }, { signal });
+      return { kind: 'chain', chain: await withRealPaths(chain) };
     } catch (error) {
       if (isCancelled(error)) {
         throw error;

@@ -76,11 +76,11 @@ export class ChainView implements Disposable {
     }
   }
 
-  /** Looks again at the chains that one of these files takes part in; at all without. Nothing when the view was never shown. */
-  async reread(files?: readonly string[]): Promise<void> {
+  /** Looks again at the chains that one of these files takes part in; at all without. Nothing when the view was never shown. `fresh` as in the model. */
+  async reread(files?: readonly string[], fresh = false): Promise<void> {
     if (this.scanned !== undefined) {
       await this.scanned;
-      await this.model.reread(files);
+      await this.model.reread(files, fresh);
     }
   }
 

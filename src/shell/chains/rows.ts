@@ -5,7 +5,7 @@ import { formatBytes } from '../text/bytes';
 import { plainText } from '../text/plain';
 import type { BitmapNode, FailedNode, ForestNode, GroupNode, ImageNode, OverlayNode, SnapshotNode } from './forest';
 import { tooltipOf } from './tooltip';
-import { counted, describeOwnUse, describeRefusal, describeUsage, formatDate, isLeftDirty } from './wording';
+import { counted, describeOwnUse, describeRefusal, describeServer, describeUsage, formatDate, isLeftDirty } from './wording';
 
 /** An icon of the product's icon font and the theme's colour for it. */
 export interface RowIcon {
@@ -59,8 +59,12 @@ function imageRow(node: ImageNode): Row {
   };
 }
 
-function roleOf({ role }: ChainLink): string[] {
-  return role === 'data-file' ? ['data file'] : role === 'extent' ? ['extent'] : [];
+function roleOf({ role, path: file, state }: ChainLink): string[] {
+  return [
+    ...(role === 'data-file' ? ['data file'] : role === 'extent' ? ['extent'] : []),
+    // What is open and no file of this machine lies on a server.
+    ...(file === null && state.kind === 'open' ? ['connected'] : []),
+  ];
 }
 
 /** What is the matter comes first: the end of a row is the first to be cut off in a narrow view. */
@@ -107,7 +111,7 @@ function describeState(link: ChainLink): string {
     case 'loop':
       return 'loop: the chain leads back here';
     case 'unreadable':
-      return `unreadable: ${plainText(state.message)}`;
+      return `${describeServer(state.server) ?? 'unreadable'}: ${plainText(state.message)}`;
     case 'refused':
       return `not opened: ${describeRefusal(state.reason)}`;
   }
@@ -137,6 +141,9 @@ function imageIcon({ link, isBase, namedBy }: ImageNode): RowIcon {
   if (role === 'data-file' || role === 'extent') {
     return { id: 'file-binary', color: null };
   }
+  if (link.path === null) {
+    return { id: 'cloud', color: null };
+  }
   return { id: namedBy === null ? 'layers-active' : isBase ? 'database' : 'layers', color: null };
 }
 
@@ -151,7 +158,7 @@ function stateIcon(state: LinkState): RowIcon | null {
     case 'loop':
       return { id: 'sync-ignored', color: ERROR };
     case 'unreadable':
-      return { id: 'error', color: ERROR };
+      return state.server === undefined ? { id: 'error', color: ERROR } : { id: 'debug-disconnect', color: WARNING };
   }
 }
 
@@ -167,6 +174,7 @@ function imageContext({ link, added, namedBy, overlays }: ImageNode): string[] {
     ...(state.kind === 'open' && (link.image?.format === 'qcow2' || link.image?.format === 'qed') ? ['checkable'] : []),
     ...(link.image?.encrypted === true && state.kind === 'open' ? ['encrypted'] : []),
     ...(grantable ? ['grantable'] : []),
+    ...(state.kind === 'unreadable' && state.server !== undefined ? ['unreachable'] : []),
     ...(namedBy !== null && (state.kind === 'missing' || state.kind === 'refused' || state.kind === 'unreadable') ? ['locatable'] : []),
     ...(added ? ['added'] : []),
     ...(overlays.length > 0 ? ['overlaid'] : []),

@@ -73,7 +73,7 @@ function explainState({ state, role, path: file }: ChainLink): string {
     case 'loop':
       return 'The chain leads back to this image. No driver opens such a chain.';
     case 'unreadable':
-      return state.message;
+      return state.server === undefined ? state.message : `${state.message} "Try Again" asks it at once.`;
     case 'refused':
       return `The ${what} was not opened: ${describeRefusal(state.reason)}.${remedy(state.reason, file !== null)}`;
   }

@@ -19,6 +19,11 @@ export function describeOwnUse({ own }: UsageState): string | null {
   return own === undefined ? null : own === 'writing' ? 'being written by this window' : 'in use by this window';
 }
 
+/** How it stands with a server that cannot be reached; null for one that can. */
+export function describeServer(state: 'retrying' | 'offline' | undefined): string | null {
+  return state === undefined ? null : state === 'retrying' ? 'reconnecting' : 'offline';
+}
+
 /** Why the gate did not let a file open, to come after a colon. */
 export function describeRefusal(reason: RefusalReason): string {
   switch (reason) {

@@ -6,7 +6,7 @@ import type { ViewState } from '../../protocol/webview';
 import type { AddedImages } from '../chains/addedImages';
 import type { ChainModel } from '../chains/chainModel';
 import { ChainItem } from '../chains/chainTree';
-import type { ChainView } from '../chains/chainView';
+import { CHAINS_VIEW, type ChainView } from '../chains/chainView';
 import { nodesOfImage, type ForestNode, type ImageNode } from '../chains/forest';
 import { formatByName } from '../chains/imageNames';
 import { counted } from '../chains/wording';
@@ -35,6 +35,13 @@ export class ImageCommands {
 
   constructor(parts: ImageParts) {
     this.parts = parts;
+  }
+
+  /** *Try Again*: asks the servers of a chain, or without a row of all, whether they answer now. */
+  async tryAgain(argument: unknown): Promise<void> {
+    const { view } = this.parts;
+    const files = argument instanceof ChainItem && argument.node.kind === 'image' ? [argument.node.activeLayer] : undefined;
+    await vscode.window.withProgress({ location: { viewId: CHAINS_VIEW } }, () => view.reread(files, true));
   }
 
   /** *Open Image…*: a row's image at what the row is about, a resource, or a file that the person chooses. */

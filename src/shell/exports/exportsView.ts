@@ -94,6 +94,7 @@ export class ExportsView implements vscode.TreeDataProvider<ExportItem>, Disposa
     );
     const sameRows = before.size === this.items.size && [...this.items.keys()].every((id) => before.has(id));
     this.changed.fire(sameRows ? updated : undefined);
+    void vscode.commands.executeCommand('setContext', 'chainscope.serves', exports.length > 0);
     const clients = exports.reduce((sum, info) => sum + info.clients, 0);
     this.view.badge = clients === 0 ? undefined : { value: clients, tooltip: `${clients} connected to NBD exports` };
   }

@@ -26,6 +26,7 @@ export class JobsView implements vscode.TreeDataProvider<JobItem>, Disposable {
   private readonly view: vscode.TreeView<JobItem>;
   private readonly status: vscode.StatusBarItem;
   private items = new Map<string, JobItem>();
+  private offered = '';
 
   constructor(jobs: Jobs) {
     this.jobs = jobs;
@@ -113,7 +114,17 @@ export class JobsView implements vscode.TreeDataProvider<JobItem>, Disposable {
     if (!sameRows || updated.length > 0) {
       this.changed.fire(sameRows ? updated : undefined);
     }
+    this.offerActions();
     this.showStatus();
+  }
+
+  /** The palette offers what can be done to one of the jobs, and nothing else. */
+  private offerActions(): void {
+    const offered = ` ${[...new Set(this.entries.flatMap(actionsOf))].toSorted().join(' ')} `;
+    if (offered !== this.offered) {
+      this.offered = offered;
+      void vscode.commands.executeCommand('setContext', 'chainscope.jobActions', offered);
+    }
   }
 
   private showStatus(): void {

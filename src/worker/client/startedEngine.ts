@@ -1,7 +1,7 @@
 import { Emitter, type Event } from 'vscode-jsonrpc/node';
 
 import type { Chain, ImageFormat } from '../../protocol/chain';
-import { describeChain, probeFiles, writeSample, type OpenParams } from '../../protocol/engine';
+import { describeChain, probeFiles, writeSample, type DescribeParams, type OpenParams } from '../../protocol/engine';
 import {
   setCopyOnRead,
   startExport,
@@ -85,7 +85,7 @@ export class StartedEngine {
   }
 
   /** Describes a chain without keeping anything open. @throws CallError */
-  async describeChain(params: OpenParams, options: CallOptions = {}): Promise<Chain> {
+  async describeChain(params: DescribeParams, options: CallOptions = {}): Promise<Chain> {
     return this.worker().request(describeChain, () => params, options);
   }
 

@@ -88,6 +88,23 @@ describe('the row of an image', () => {
     expect(row.context).toContain(word);
   });
 
+  it.each([
+    ['retrying', 'reconnecting: The server is gone'],
+    ['offline', 'offline: The server is gone'],
+  ] as const)('says that a server is %s, and offers to try again', (server, description) => {
+    const state = { kind: 'unreadable', message: 'The server is gone', server } as const;
+    const row = belowRow({ ...notOpen('nbd://host/base', state), path: null });
+    expect([row.description, row.icon.id]).toEqual([description, 'debug-disconnect']);
+    expect(row.context).toContain(' unreachable ');
+    expect(row.tooltip).toContain('Try Again');
+  });
+
+  it('says that an image on a server is connected', () => {
+    const row = belowRow({ ...backing('nbd://host/base', { format: 'raw', clusterSize: null }), path: null });
+    expect(row.description).toMatch(/^connected · raw/);
+    expect(row.context).not.toContain(' unreachable ');
+  });
+
   it('offers access to a network address', () => {
     const link = { ...notOpen('', { kind: 'refused', reason: 'network' }), path: null, recordedName: 'nbd://host/disk' };
     expect(belowRow(link).context).toContain(' grantable ');

@@ -1,3 +1,5 @@
+import { EngineError } from '../../errors';
+
 /** Bytes that are somewhere else and come when they are asked for. */
 export interface RangeFetcher {
   /** The name a person knows it by. */
@@ -13,3 +15,17 @@ export interface RangeFetcher {
 
 /** Whether what is far away can be reached at the moment, for whoever shows it. */
 export type Connection = 'online' | 'retrying' | 'offline';
+
+/** A server that others here wait for, or gave up: it is not asked once more only to look at it. */
+export class Unreachable extends EngineError {
+  readonly state: Exclude<Connection, 'online'>;
+
+  constructor(name: string, state: Exclude<Connection, 'online'>) {
+    super(
+      'network.failed',
+      state === 'retrying' ? `${name}: The server does not answer; it is tried again.` : `${name}: The server does not answer any more.`,
+      { file: name },
+    );
+    this.state = state;
+  }
+}
