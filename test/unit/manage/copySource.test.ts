@@ -46,10 +46,10 @@ function contents(cluster: number): Buffer {
   return Buffer.alloc(CLUSTER, `what cluster ${cluster} holds; `);
 }
 
-function compressedImage(
+async function compressedImage(
   thread = bundle,
   compression: 'zlib' | 'zstd' = 'zlib',
-): { readonly image: MemorySource; readonly source: CopySource; readonly placeOf: (cluster: number) => number } {
+): Promise<{ readonly image: MemorySource; readonly source: CopySource; readonly placeOf: (cluster: number) => number }> {
   const builder = new Qcow2Builder({ size: CLUSTERS * CLUSTER, clusterBits: CLUSTER_BITS, compression });
   for (let cluster = 0; cluster < CLUSTERS; cluster++) {
     if (cluster === PLAIN) {
@@ -61,8 +61,10 @@ function compressedImage(
   const image = memoryImage(builder.build());
   const chain = memoryChain([image]);
   const reader = openReader(chain);
-  const source = new CopySource([{ chain, ciphers: new Map(), view: undefined }], null, new DecodeThreads(thread));
+  const threads = new DecodeThreads(thread);
+  const source = new CopySource([{ chain, ciphers: new Map(), view: undefined }], null, threads);
   sources.push(source);
+  await threads.started(compression);
   return {
     image,
     source,
@@ -87,21 +89,21 @@ function expectDecoded(bytes: Buffer, clusters: readonly number[]): void {
 }
 
 test.each(['zlib', 'zstd'] as const)('clusters compressed with %s are read', async (compression) => {
-  const { source } = compressedImage(bundle, compression);
+  const { source } = await compressedImage(bundle, compression);
   const { error, bytes } = await readAll(source);
   expect(error).toBeNull();
   expectDecoded(bytes, [0, 1, 2, 3, 4, 5]);
 });
 
 test('a part of a cluster is read', async () => {
-  const { source } = compressedImage();
+  const { source } = await compressedImage();
   const bytes = Buffer.from(new SharedArrayBuffer(CLUSTER));
   await source.read(CLUSTER + 1000, bytes, true);
   expect(bytes.equals(Buffer.concat([contents(1).subarray(1000), contents(2).subarray(0, 1000)]))).toBe(true);
 });
 
 test('where no thread can be started everything is decoded all the same', async () => {
-  const { source } = compressedImage(path.join(folder, 'missing.js'));
+  const { source } = await compressedImage(path.join(folder, 'missing.js'));
   for (let round = 0; round < 2; round++) {
     const { error, bytes } = await readAll(source);
     expect(error).toBeNull();
@@ -110,7 +112,7 @@ test('where no thread can be started everything is decoded all the same', async 
 });
 
 test('a cluster that does not decompress is told when nothing writes into the buffer any more', async () => {
-  const { image, source, placeOf } = compressedImage();
+  const { image, source, placeOf } = await compressedImage();
   // A block type that there is none of: the decoder gives up at once, while another one is busy.
   image.bytes[placeOf(0)] = 0x07;
   const { error, bytes } = await readAll(source);
@@ -119,7 +121,7 @@ test('a cluster that does not decompress is told when nothing writes into the bu
 });
 
 test('a file that cannot be read is told when nothing writes into the buffer any more', async () => {
-  const { image, source, placeOf } = compressedImage();
+  const { image, source, placeOf } = await compressedImage();
   const unreadable = placeOf(4);
   const failure = new EngineError('file.io', 'the disk has a bad sector');
   image.onRead = (hostOffset) => {

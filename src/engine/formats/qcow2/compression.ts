@@ -49,12 +49,7 @@ export function decompressUsual(compression: Compression, input: Uint8Array, clu
   if (compression === 'unknown') {
     return null;
   }
-  let decoder = decoders.get(compression);
-  // One more byte, to see whether a frame of zstd ends with the cluster.
-  if (decoder === undefined || (decoder !== null && decoder.room !== clusterSize + 1)) {
-    decoder = ReusedDecoder.make(compression, clusterSize + 1, WINDOW_BITS);
-    decoders.set(compression, decoder);
-  }
+  const decoder = decoderOf(compression, clusterSize);
   if (compression === 'zlib') {
     const output = decoder?.decode(input) ?? null;
     return output && filled(output, clusterSize);
@@ -62,6 +57,24 @@ export function decompressUsual(compression: Compression, input: Uint8Array, clu
   const frame = decoder && zstdFrame(input);
   const output = decoder && frame && decoder.decode(boundedWindow(input.subarray(0, frame.length), frame.windowByte));
   return output?.length === clusterSize ? output : null;
+}
+
+/**
+ * The same into a target as long as a cluster, without a copy on the way.
+ * @returns false where `decompressUsual` has to look; the target may hold anything then
+ */
+export function inflateUsual(input: Uint8Array, target: Uint8Array): boolean {
+  return decoderOf('zlib', target.length)?.decodeInto(target, input) === target.length;
+}
+
+function decoderOf(compression: 'zlib' | 'zstd', clusterSize: number): ReusedDecoder | null {
+  let decoder = decoders.get(compression);
+  // One more byte, to see whether a frame of zstd ends with the cluster.
+  if (decoder === undefined || (decoder !== null && decoder.room !== clusterSize + 1)) {
+    decoder = ReusedDecoder.make(compression, clusterSize + 1, WINDOW_BITS);
+    decoders.set(compression, decoder);
+  }
+  return decoder;
 }
 
 function inflate(input: Uint8Array, clusterSize: number): Uint8Array | null {

@@ -60,10 +60,16 @@ export class ReusedDecoder {
 
   /** What the input decodes to, as far as there is room, valid until the next call; null when it is broken. */
   decode(input: Uint8Array): Uint8Array | null {
+    const length = this.decodeInto(this.output, input);
+    return length < 0 ? null : this.output.subarray(0, length);
+  }
+
+  /** Decodes as much as the target has room for. Returns how many bytes that is, -1 when the input is broken. */
+  decodeInto(target: Uint8Array, input: Uint8Array): number {
     const { _handle: handle, _writeState: state } = this.beneath;
     const before = this.failures;
     handle.reset();
-    handle.writeSync(this.flush, input, 0, input.length, this.output, 0, this.room);
-    return this.failures > before ? null : this.output.subarray(0, this.room - state[0]!);
+    handle.writeSync(this.flush, input, 0, input.length, target, 0, target.length);
+    return this.failures > before ? -1 : target.length - state[0]!;
   }
 }

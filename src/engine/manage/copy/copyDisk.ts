@@ -44,6 +44,8 @@ interface Chunk {
   readonly bytes: Buffer;
   /** What they lie in. */
   readonly buffer: Buffer;
+  /** Some of them were compressed. */
+  readonly compressed: boolean;
   /** When the bytes have to be waited for. */
   readonly ready: Promise<void> | null;
 }
@@ -126,6 +128,10 @@ class DiskCopy {
       }
       const chunk = this.read(at);
       at = chunk.offset + chunk.bytes.length;
+      if (chunk.compressed && chunk.ready === null) {
+        // It was decoded here: threads that had no time then may have some now.
+        await pace.turn(at, size);
+      }
       if (chunk.ready === null && queue.length === 0) {
         const done = this.write(chunk);
         if (isPromise(done)) {
@@ -202,9 +208,9 @@ class DiskCopy {
     try {
       ready = this.source.read(start, bytes, compressed);
     } catch (error) {
-      this.salvage({ offset: start, bytes, buffer, ready: null }, error);
+      this.salvage({ offset: start, bytes, buffer, compressed, ready: null }, error);
     }
-    return { offset: start, bytes, buffer, ready: isPromise(ready) ? ready : null };
+    return { offset: start, bytes, buffer, compressed, ready: isPromise(ready) ? ready : null };
   }
 
   /** A buffer for a chunk, which threads can decode into. */

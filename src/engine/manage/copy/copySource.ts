@@ -6,8 +6,10 @@ import type { ClusterCipher } from '../../formats/qcow2/crypto/clusterCipher';
 import { SECTOR_SIZE } from '../../formats/raw/size';
 import type { ByteSource } from '../../io/source';
 import type { LayerView } from '../../../protocol/place';
+import { decodeAll } from './decodeAll';
+import type { DecodeRequest } from './decodeProtocol';
 import { DecodeThreads } from './decodeThreads';
-import { StoredRuns, type StoredRun } from './storedRun';
+import { StoredRuns } from './storedRun';
 
 /** A disk, or a part of one made of several, that is copied from. */
 export interface CopyInput {
@@ -147,8 +149,8 @@ export class CopySource {
   }
 
   /**
-   * Fills `target`. What is compressed is decoded by threads, where the target lies in memory that they can see; the file is read before
-   * this returns. Once it has thrown, or what it returned is settled, nothing writes into `target` any more.
+   * Fills `target`. What is compressed is decoded by threads, where they have time and the target lies in memory that they can see; the file
+   * is read before this returns. Once it has thrown, or what it returned is settled, nothing writes into `target` any more.
    * @throws EngineError as `ChainReader.read`
    */
   read(offset: number, target: Uint8Array, compressed: boolean): Awaitable<void> {
@@ -183,7 +185,7 @@ export class CopySource {
     target.fill(0, there);
     const { threads } = this;
     const { buffer } = target;
-    if (!compressed || !threads || !(buffer instanceof SharedArrayBuffer)) {
+    if (!compressed || !(buffer instanceof SharedArrayBuffer)) {
       input.reader.read(offset, target.subarray(0, there));
       return;
     }
@@ -194,21 +196,27 @@ export class CopySource {
       done += part.length;
       if (typeof run === 'number') {
         input.reader.read(at, part);
-      } else {
-        waiting.push(this.decode(threads, run, buffer, () => input.reader.read(at, part)));
+        continue;
+      }
+      const { metadata, stored, clusters } = run;
+      const request = { compression: metadata.compressionType, clusterSize: metadata.clusterSize, stored, target: buffer, clusters };
+      // What goes wrong is found out by reading it once more, and told.
+      const otherwise = () => input.reader.read(at, part);
+      if (threads?.isFree(request.compression)) {
+        waiting.push(this.decodeThere(threads, request, otherwise));
+        continue;
+      }
+      const decoded = decodeAll(request);
+      this.spare.push(stored);
+      if (!decoded) {
+        otherwise();
       }
     }
   }
 
-  private async decode(
-    threads: DecodeThreads,
-    { metadata, stored, clusters }: StoredRun,
-    target: SharedArrayBuffer,
-    otherwise: () => void,
-  ): Promise<void> {
-    const { compressionType, clusterSize } = metadata;
-    const decoded = await threads.decode({ compression: compressionType, clusterSize, stored, target, clusters });
-    this.spare.push(stored);
+  private async decodeThere(threads: DecodeThreads, request: Omit<DecodeRequest, 'id'>, otherwise: () => void): Promise<void> {
+    const decoded = await threads.decode(request);
+    this.spare.push(request.stored);
     if (!decoded) {
       otherwise();
     }
