@@ -17,22 +17,26 @@ export function commonJsChunks() {
       // Statements on lines of their own can be told from everything else; and the second step finds the map of the first in its input.
       const first = { format: 'esm', splitting: true, write: false, minifyWhitespace: false, sourcemap: sourcemap && 'inline' };
       Object.assign(build.initialOptions, first);
+      /** @param {import('esbuild').OutputFile} file */
+      async function write({ path, text }) {
+        const { code, map } = await transform(commonJs(text), {
+          sourcefile: basename(path),
+          sourcemap: sourcemap && 'external',
+          minifyWhitespace,
+          target,
+        });
+        await mkdir(dirname(path), { recursive: true });
+        if (sourcemap) {
+          await writeFile(`${path}.map`, map);
+        }
+        await writeFile(path, sourcemap ? `${code}//# sourceMappingURL=${basename(path)}.map\n` : code);
+      }
       build.onEnd(async ({ outputFiles = [] }) => {
-        await Promise.all(
-          outputFiles.map(async ({ path, text }) => {
-            const { code, map } = await transform(commonJs(text), {
-              sourcefile: basename(path),
-              sourcemap: sourcemap && 'external',
-              minifyWhitespace,
-              target,
-            });
-            await mkdir(dirname(path), { recursive: true });
-            if (sourcemap) {
-              await writeFile(`${path}.map`, map);
-            }
-            await writeFile(path, sourcemap ? `${code}//# sourceMappingURL=${basename(path)}.map\n` : code);
-          }),
-        );
+        // Names of parts tell their contents; the entries, which lead to them, come when all are there.
+        const entries = new Set(Object.keys(build.initialOptions.entryPoints ?? {}));
+        const isEntry = (/** @type {import('esbuild').OutputFile} */ { path }) => entries.has(basename(path, '.js'));
+        await Promise.all(outputFiles.filter((file) => !isEntry(file)).map(write));
+        await Promise.all(outputFiles.filter(isEntry).map(write));
       });
     },
   };

@@ -5,7 +5,6 @@ import type { OpenedChain } from '../../engine/block/layer';
 import { checkImage } from '../../engine/check/check';
 import { EngineError } from '../../engine/errors';
 import { followGate, type Follow } from '../../engine/gate/policies';
-import { repairImage } from '../../engine/manage/repair';
 import { requireDataFileName, requireLuksHeader } from '../../engine/info/opening';
 import { CommandLine, FOLLOW, FORMAT, OUTPUT, requireCacheMode, type Context } from '../commandLine';
 import { checkJson, checkText, findingLines } from '../checkOutput';
@@ -89,6 +88,7 @@ async function repairThenConclude(
   }
   const progress = new ProgressLine(output === 'json' ? context.err : context.out, context.err, line.has('progress') && !quiet);
   try {
+    const { repairImage } = await import('../../engine/manage/repair');
     const { before, after } = await repairImage(
       managedFile(image),
       repair,
