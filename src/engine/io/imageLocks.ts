@@ -59,6 +59,8 @@ const F_UNLCK = 2;
 const ALL_BYTES = 201;
 /** Held by who warms a cache image: what he writes changes nothing of what is read. QEMU knows nothing of this byte. */
 const WARMING = 300;
+/** Held alone by who opens a cache image to warm it, until that is decided. */
+const ELECTING = 301;
 
 /** Whether this system can keep other programs away from an image. */
 export function lockSupport(): boolean {
@@ -132,6 +134,32 @@ export function changeLocks(file: FileSource, from: LockRole, to: LockRole): voi
     throw error;
   }
   release(lock, file.fd, from, to);
+}
+
+/** Whether nobody else stands in the way of a role at the moment; takes nothing, so nobody notices. */
+export function mayLock({ file, role }: ImageLock): boolean {
+  const lock = locking();
+  const { uses, unshares } = ROLES[role];
+  const refused = [...uses.map((permission) => UNSHARE[permission]), ...unshares.map((permission) => USE[permission])];
+  return lock === null || !refused.some((byte) => isHeld(lock, file.fd, byte));
+}
+
+/**
+ * Takes the right to find out whether one is to warm a cache image, until the file is closed. False while somebody else has it.
+ * @param file one that can be written
+ */
+export function tryElecting(file: FileSource): boolean {
+  const lock = locking();
+  const range = { l_type: F_WRLCK, l_whence: 0, l_start: ELECTING, l_len: 1, l_pid: 0 };
+  if (lock === null) {
+    return true;
+  }
+  if (lock(file.fd, F_OFD_SETLK, range) !== 0) {
+    return false;
+  }
+  // A process that is just being started still has the description, see `takeLocks`.
+  file.beforeClose(() => set(lock, file.fd, ELECTING, F_UNLCK));
+  return true;
 }
 
 /** Unlocks the bytes of one role that another does not have. */

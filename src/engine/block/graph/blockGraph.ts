@@ -1,4 +1,5 @@
 import type { LayerView } from '../../../protocol/place';
+import type { Election } from '../../cache/election';
 import { invalidRequest } from '../../errors';
 import { requireOpenableLayer } from '../../info/opening';
 import { FileSource } from '../../io/file';
@@ -20,6 +21,7 @@ import { cipherOf, keyOf, openForWriting, pastCache, reread, withFiles } from '.
 import { NodesInUse } from './nodesInUse';
 import type { BlockGraphOptions, OpenedImage, OpenImageOptions } from './openedImage';
 import { backingParent, fillingParent, requireCompatible, rootParent, stableParent, type NodeParent } from './permissions';
+import { WarmingCandidates } from './warmingCandidates';
 
 type SeenImageOptions = OpenImageOptions & { readonly view: LayerView };
 
@@ -32,6 +34,7 @@ export class BlockGraph {
   private readonly drivers: ImageDrivers;
   private readonly nodes: NodesInUse;
   private readonly changes: GraphChanges;
+  private readonly candidates: WarmingCandidates;
   private turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: BlockGraphOptions) {
@@ -39,6 +42,7 @@ export class BlockGraph {
     this.drivers = new ImageDrivers(options.cacheBytes);
     this.nodes = new NodesInUse(this.drivers, options.onCacheProblem);
     this.changes = new GraphChanges(this.nodes);
+    this.candidates = new WarmingCandidates(this.nodes, (work) => this.inTurn(work), options.candidacyMs);
   }
 
   /**
@@ -57,6 +61,7 @@ export class BlockGraph {
     }
     const chain = await openChain(filename, { gate, currentFolder, format, signal, locks: null, open });
     const made: GraphNode[] = [];
+    const elections: Election[] = [];
     try {
       requireComplete(chain);
       for (const layer of chain.layers) {
@@ -64,13 +69,16 @@ export class BlockGraph {
       }
       requireSameParents(chain.layers);
       const view = typeof wanted === 'function' ? wanted(chain.layers[0]!) : wanted;
+      if (options.warmCaches === true) {
+        elections.push(...(await this.candidates.elections(chain)));
+      }
       const top = await this.addChain(chain, { ...options, view }, made);
       const parent = parentOf(options);
       const use = {};
       await this.nodes.use(top, use, parent);
       if (options.warmCaches === true) {
         for (const node of nodesAbove(top, null).slice(1)) {
-          await this.nodes.warm(node);
+          await this.candidates.warm(node);
         }
       }
       return this.opened(top, use);
@@ -80,6 +88,8 @@ export class BlockGraph {
       }
       chain.close();
       throw error;
+    } finally {
+      elections.forEach((election) => election.end());
     }
   }
 

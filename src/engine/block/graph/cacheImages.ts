@@ -1,10 +1,11 @@
 import { CacheStorage } from '../../cache/cacheStorage';
 import type { CacheStatus } from '../../../protocol/exports';
 import { CacheWarming, type WarmingParts } from '../../cache/warming';
+import { EngineError } from '../../errors';
 import { cacheQuotaOf } from '../../formats/qcow2/cacheQuota';
 import { Qcow2Node } from '../../formats/qcow2/write/qcow2Node';
 import { FileStorage } from '../../io/fileStorage';
-import { changeLocks, takeLocks } from '../../io/imageLocks';
+import { changeLocks, mayLock, takeLocks } from '../../io/imageLocks';
 import type { BlockNode } from '../blockNode';
 import type { Layer } from '../layer';
 import type { GraphNode } from './graphNode';
@@ -25,14 +26,19 @@ export function cacheStatusOf({ layer, warming, cacheProblem }: GraphNode): Cach
   return { filename, state: 'reading', quota, used: source.size, hits: 0, misses: 0, copied: 0, problem: cacheProblem };
 }
 
+/** Whether a cache image that others did not let be warmed could be now. */
+export function mayWarm({ warming, locks: [lock] }: GraphNode): boolean {
+  return warming === null && lock?.role === 'cache' && mayLock({ file: lock.file, role: 'cache-warmer' });
+}
+
 /**
- * Opens a cache image that is read so far to fill it. That somebody else warms it, or that it cannot be written, leaves it as it is.
- * @returns its former driver, to be closed, or null where it stays
+ * Opens a cache image that is read so far to fill it. That somebody else warms or reads it, or that it cannot be written, leaves it as it is.
+ * @returns its former driver, to be closed; `locked` where others are in the way; null where it is not to be warmed at all
  */
 export async function startWarming(
   node: GraphNode,
   options: { readonly nodeName: string; readonly cacheBytes: number; readonly onProblem: WarmingParts['onProblem'] },
-): Promise<BlockNode | null> {
+): Promise<BlockNode | 'locked' | null> {
   const { layer, tracked, backing, locks } = node;
   const quota = quotaOf(layer);
   const [lock] = locks;
@@ -73,6 +79,6 @@ export async function startWarming(
     }
   } catch (error) {
     node.cacheProblem = error instanceof Error ? error.message : String(error);
-    return null;
+    return error instanceof EngineError && error.code === 'file.locked' ? 'locked' : null;
   }
 }

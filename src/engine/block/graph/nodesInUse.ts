@@ -106,21 +106,28 @@ export class NodesInUse {
     });
   }
 
-  /** Lets a cache image take in what is read through it, if it is one and nobody else does that. */
-  async warm(node: GraphNode): Promise<void> {
+  /**
+   * Lets a cache image take in what is read through it, if it is one and nobody else does that.
+   * @returns whether others are in the way, which may end
+   */
+  async warm(node: GraphNode): Promise<boolean> {
     if (quotaOf(node.layer) === null || node.warming) {
-      return;
+      return false;
     }
-    await node.tracked.requests.run(0, Infinity, true, async () => {
+    return node.tracked.requests.run(0, Infinity, true, async () => {
       const former = await startWarming(node, {
         nodeName: this.drivers.nameNode(),
         cacheBytes: this.drivers.cacheBytes,
         onProblem: (filename, problem) => this.onCacheProblem?.(filename, problem),
       });
+      if (former === 'locked') {
+        return true;
+      }
       if (former) {
         this.drivers.epoch.value++;
         await former.close();
       }
+      return false;
     });
   }
 

@@ -17,6 +17,8 @@ export interface BlockGraphOptions {
   readonly open?: Openers | undefined;
   /** Bytes of tables that an image keeps in memory; 32 MiB when left out. */
   readonly cacheBytes?: number | undefined;
+  /** How often who reads a cache image looks whether it could warm it, in milliseconds; 5000 when left out. */
+  readonly candidacyMs?: number | undefined;
   /** Told once for each cache image that cannot take in what is read any more; whoever reads is not disturbed by it. */
   readonly onCacheProblem?: ((filename: string, problem: unknown) => void) | undefined;
 }
