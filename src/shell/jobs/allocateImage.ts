@@ -14,7 +14,7 @@ interface Allocation extends RangeAnswers {
 
 const MODES: readonly Choice<Mode>[] = [
   { label: 'Metadata', detail: 'What is empty gets clusters that read as zeroes, with space reserved for them: fast.', value: 'metadata' },
-  { label: 'Zero-filled', detail: 'What is empty is written out with zeroes, also on file systems that reserve no space.', value: 'zero' },
+  { label: 'Zero-filled', detail: 'What is empty is written out with zeroes: slow, and the same on every file system.', value: 'zero' },
 ];
 
 /** *Allocate…*: gives the disk of a thin image, or a range of it, its space, so that no write there fails for want of it. */
