@@ -3,6 +3,7 @@ import { allocateStep } from '../allocation/allocate';
 import type { TrackedNode } from '../block/trackedNode';
 import type { JobContext, JobWork } from './job';
 import type { JobParts, PreparedJob } from './preparedJob';
+import { inPieces } from './pieces';
 import { SteadyFlush } from './steadyFlush';
 
 export type AllocateRequest = Extract<JobRequest, { type: 'allocate' }>;
@@ -35,23 +36,10 @@ class AllocateWork implements JobWork {
     const start = range?.offset ?? 0;
     const end = Math.min(node.size, range ? start + range.length : node.size);
     const flush = new SteadyFlush(node);
-    context.setTotal(Math.max(0, end - start));
-    for (let at = start; at < end;) {
-      await context.checkpoint();
-      let length = Math.min(LEFT_OUT, end - at);
-      try {
-        const step = await allocateStep(node, mode, at, end - at);
-        length = step.length;
-        context.advance(length, step.copied + step.zeroed);
-        await flush.copied(step.copied + step.zeroed);
-      } catch (error) {
-        if ((await context.onError(error)) === 'retry') {
-          continue;
-        }
-        context.advance(length, 0);
-      }
-      at += length;
-    }
+    await inPieces(context, { start, end, flush, leftOut: () => LEFT_OUT }, async (at, most) => {
+      const { length, copied, zeroed } = await allocateStep(node, mode, at, most);
+      return { length, copied: copied + zeroed };
+    });
     await flush.end();
   }
 }

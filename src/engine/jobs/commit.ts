@@ -1,8 +1,8 @@
-import { isPromise } from '../awaitable';
 import { statusAbove } from '../block/above';
 import type { TrackedNode } from '../block/trackedNode';
 import type { GuestActivity } from './guestActivity';
 import type { JobContext, JobWork } from './job';
+import { inPieces } from './pieces';
 import { SteadyFlush } from './steadyFlush';
 
 export interface CommitOptions {
@@ -30,27 +30,12 @@ export class CommitWork implements JobWork {
       await base.resize(top.size);
     }
     const flush = new SteadyFlush(base);
-    context.setTotal(top.size);
-    for (let at = 0; at < top.size;) {
-      await context.checkpoint();
-      const chunk = activity.chunkBytes;
-      let length = Math.min(chunk, top.size - at);
-      try {
-        const status = statusAbove(top, base, at, top.size - at);
-        const found = isPromise(status) ? await status : status;
-        length = found.class === 'data' ? Math.min(found.length, chunk) : found.length;
-        await this.copy(found.class, at, length);
-        const copied = found.class === 'data' ? length : 0;
-        context.advance(length, copied);
-        await flush.copied(copied);
-      } catch (error) {
-        if ((await context.onError(error)) === 'retry') {
-          continue;
-        }
-        context.advance(length, 0);
-      }
-      at += length;
-    }
+    await inPieces(context, { start: 0, end: top.size, flush, leftOut: () => activity.chunkBytes }, async (at, most) => {
+      const found = await statusAbove(top, base, at, most);
+      const length = found.class === 'data' ? Math.min(found.length, activity.chunkBytes) : found.length;
+      await this.copy(found.class, at, length);
+      return { length, copied: found.class === 'data' ? length : 0 };
+    });
     if (base.size > top.size) {
       // An overlay that is longer than `top` reads zeroes there, not what the base has had.
       await base.writeZeroes(top.size, base.size - top.size, { mayUnmap: true });

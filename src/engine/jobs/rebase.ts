@@ -4,6 +4,7 @@ import type { TrackedNode } from '../block/trackedNode';
 import { Differences } from '../manage/copy/differences';
 import type { GuestActivity } from './guestActivity';
 import type { JobContext, JobWork } from './job';
+import { inPieces } from './pieces';
 import { SteadyFlush } from './steadyFlush';
 
 /** The guest's changes are remembered in pieces of this many bytes. */
@@ -52,24 +53,14 @@ export class RebaseWork implements JobWork {
     // Changes that began before nobody tells of.
     await image.requests.drain();
     const flush = new SteadyFlush(image);
-    context.setTotal(this.size);
-    for (let at = 0; at < this.size;) {
-      await context.checkpoint();
-      let length = Math.min(activity.chunkBytes, this.size - at);
-      try {
-        const found = await this.differences.look(at, this.size - at);
-        length = found.compare ? Math.min(found.length, length) : found.length;
-        const written = found.compare ? await this.keepAlone(at, length) : 0;
-        context.advance(length, found.compare ? length : 0);
-        await flush.copied(written);
-      } catch (error) {
-        if ((await context.onError(error)) === 'retry') {
-          continue;
-        }
-        context.advance(length, 0);
+    await inPieces(context, { start: 0, end: this.size, flush, leftOut: () => activity.chunkBytes }, async (at, most) => {
+      const found = await this.differences.look(at, most);
+      if (!found.compare) {
+        return { length: found.length, copied: 0 };
       }
-      at += length;
-    }
+      const length = Math.min(found.length, activity.chunkBytes);
+      return { length, copied: length, written: await this.keepAlone(at, length) };
+    });
     await this.catchUp(context);
     await flush.end();
   }

@@ -2,9 +2,10 @@ import { isPromise } from '../awaitable';
 import type { BlockNode } from '../block/blockNode';
 import type { TrackedNode } from '../block/trackedNode';
 import { cancelled, invalidRequest } from '../errors';
-import type { JobContext, JobWork } from './job';
-import { SteadyFlush } from './steadyFlush';
 import type { GuestActivity } from './guestActivity';
+import type { JobContext, JobWork } from './job';
+import { inPieces } from './pieces';
+import { SteadyFlush } from './steadyFlush';
 
 /** Bytes that are copied at a time by a caller that does not say. */
 const CHUNK = 1024 * 1024;
@@ -72,30 +73,15 @@ export class StreamWork implements JobWork {
     const start = range?.offset ?? 0;
     const end = Math.min(node.size, range ? start + range.length : node.size);
     const flush = new SteadyFlush(node);
-    context.setTotal(end - start);
-    for (let at = start; at < end;) {
+    const chunk = () => activity?.chunkBytes ?? CHUNK;
+    const willWork = (at: number) => {
       if (activity?.isActive === true) {
         // The guest waits for a piece's copy, but not for the disk as well.
-        node.willRead(at, Math.min(activity.chunkBytes, end - at));
+        node.willRead(at, Math.min(chunk(), end - at));
       }
-      await context.checkpoint();
-      const chunk = activity?.chunkBytes ?? CHUNK;
-      let length = Math.min(chunk, end - at);
-      try {
-        // What needs no copy is passed over in whatever stretches the tables tell.
-        const step = node.populate(base, at, end - at, chunk);
-        const done = isPromise(step) ? await step : step;
-        length = done.length;
-        context.advance(length, done.copied);
-        await flush.copied(done.copied);
-      } catch (error) {
-        if ((await context.onError(error)) === 'retry') {
-          continue;
-        }
-        context.advance(length, 0);
-      }
-      at += length;
-    }
+    };
+    // What needs no copy is passed over in whatever stretches the tables tell.
+    await inPieces(context, { start, end, flush, leftOut: chunk, willWork }, (at, length) => node.populate(base, at, length, chunk()));
     await flush.end();
   }
 

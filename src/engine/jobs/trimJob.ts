@@ -8,6 +8,7 @@ import type { GuestActivity } from './guestActivity';
 import type { JobContext, JobWork } from './job';
 import type { JobParts, PreparedJob } from './preparedJob';
 import { reading } from './preview';
+import { inPieces } from './pieces';
 import { SteadyFlush } from './steadyFlush';
 
 export type TrimRequest = Extract<JobRequest, { type: 'trim' }>;
@@ -65,23 +66,11 @@ class TrimWork implements JobWork {
     const { node, activity } = this;
     const { start, end } = rangeOf(this.request, node);
     const flush = new SteadyFlush(node);
-    context.setTotal(end - start);
-    for (let at = start; at < end;) {
-      await context.checkpoint();
-      let length = Math.min(activity.chunkBytes, end - at);
-      try {
-        const step = await trimStep(node, at, end - at, activity.chunkBytes);
-        length = step.length;
-        context.advance(length, step.read);
-        await flush.copied(step.zeroed);
-      } catch (error) {
-        if ((await context.onError(error)) === 'retry') {
-          continue;
-        }
-        context.advance(length, 0);
-      }
-      at += length;
-    }
+    const chunk = () => activity.chunkBytes;
+    await inPieces(context, { start, end, flush, leftOut: chunk }, async (at, most) => {
+      const { length, read, zeroed } = await trimStep(node, at, most, chunk());
+      return { length, copied: read, written: zeroed };
+    });
     await flush.end();
   }
 }
