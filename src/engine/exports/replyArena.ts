@@ -79,11 +79,18 @@ export class ReplyArena {
       return;
     }
     this.reset();
+    let taken = false;
+    // The stream calls back after `write` has returned, never from inside of it.
     this.socket.write(block.bytes.subarray(0, used), () => {
-      if (spare.length < SPARE_ARENAS && block.bytes.length === ARENA_BYTES) {
+      if (!taken && spare.length < SPARE_ARENAS && block.bytes.length === ARENA_BYTES) {
         spare.push(block);
       }
     });
+    taken = this.socket.writableLength === 0 && block.bytes.length === ARENA_BYTES;
+    if (taken) {
+      // The system has all of it already: the next replies go where the processor's cache is warm.
+      this.block = block;
+    }
   }
 
   private reset(): void {

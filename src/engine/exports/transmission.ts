@@ -26,6 +26,7 @@ export class Transmission {
   private readonly replies: Replies;
   private readonly commands: Commands;
   private readonly disk = new DiskWatch();
+  private readonly traffic: Traffic;
   private readonly onEnd: () => void;
   private pending: Buffer[] = [];
   private pendingBytes = 0;
@@ -44,6 +45,7 @@ export class Transmission {
     this.agreed = agreed;
     this.replies = new Replies(socket, agreed.structuredReplies);
     this.commands = new Commands(agreed, this.replies, traffic);
+    this.traffic = traffic;
     this.onEnd = onEnd;
     socket.on('drain', () => this.go());
   }
@@ -71,10 +73,11 @@ export class Transmission {
     }
     this.working = true;
     while (this.pendingBytes >= this.wanted && !this.isStopped()) {
-      const before = this.requests;
+      const { requests } = this;
+      const bytes = this.moved;
       this.disk.begin();
       this.work();
-      this.disk.end(this.requests - before);
+      this.disk.end(this.requests - requests, this.moved - bytes);
     }
     this.working = false;
     this.replies.send();
@@ -84,6 +87,11 @@ export class Transmission {
       this.socket.resume();
     }
     this.settle();
+  }
+
+  /** Bytes that were asked for so far, and bytes that were sent. */
+  private get moved(): number {
+    return this.traffic.bytesRead + this.traffic.bytesWritten;
   }
 
   private isStopped(): boolean {

@@ -198,6 +198,38 @@ describe('limits', () => {
     expect(node.notes).toEqual([]);
   });
 
+  test('replies of all lengths keep their bytes while a client takes them late', async () => {
+    const node = disk(8 * MIB);
+    const words = new Uint32Array(node.bytes.buffer, node.bytes.byteOffset, node.bytes.length / 4);
+    for (let index = 0; index < words.length; index++) {
+      words[index] = index;
+    }
+    const { path } = await serve([offer(node)]);
+    const client = await RawClient.open(path, { structured: false });
+    const lengths = [4096, 300 * 1024, 512, 600 * 1024, 64 * 1024, 4096];
+    const reads = Array.from({ length: 120 }, (_, index) => {
+      const length = lengths[index % lengths.length]!;
+      return { offset: (index * 77 * 4096) % (8 * MIB - length), length };
+    });
+    client.socket.pause();
+    for (const { offset, length } of reads.slice(0, 60)) {
+      client.send({ type: READ, offset, length });
+    }
+    client.socket.resume();
+    for (const { offset, length } of reads.slice(60)) {
+      client.send({ type: READ, offset, length });
+    }
+    for (const [index, { offset, length }] of reads.entries()) {
+      const { cookie, error, data } = await client.reply(length);
+      expect({ cookie, error, same: data.equals(node.bytes.subarray(offset, offset + length)) }).toEqual({
+        cookie: index + 1,
+        error: 0,
+        same: true,
+      });
+    }
+    client.socket.destroy();
+  });
+
   test('a client that floods and reads nothing waits, and others do not', async () => {
     const node = disk();
     const { path, server } = await serve([offer(node)], { closeTimeoutMs: 50 });
