@@ -73,6 +73,24 @@ async function image(name: string, ...options: readonly string[]): Promise<strin
 }
 
 describe('chainscope nbd', () => {
+  test('tells of sectors where the format of a raw image was guessed, and of bytes where it was given', async () => {
+    await writeFile(at('odd.raw'), Buffer.alloc(1000, 'd'));
+    const shown = async (...args: readonly string[]) => {
+      const { socket, uri } = await serve('-r', '-t', ...args, at('odd.raw'));
+      const { stdout } = await runTool('nbdinfo', ['--map', uri()]);
+      const { stdout: list } = await runTool('qemu-nbd', ['--list', '-k', socket]);
+      return {
+        map: stdout
+          .trim()
+          .split('\n')
+          .map((line) => line.trim().split(/ +/).join(' ')),
+        block: /min block: (\d+)/.exec(list)?.[1],
+      };
+    };
+    expect(await shown()).toEqual({ map: ['0 1024 0 data'], block: '512' });
+    expect(await shown('-f', 'raw')).toEqual({ map: ['0 1000 0 data', '1000 24 3 hole,zero'], block: '1' });
+  });
+
   test('serves in the background until the last client has gone', async () => {
     const disk = await image('once.qcow2');
     const server = await serve('-f', 'qcow2', disk);

@@ -8,6 +8,7 @@ import { EngineError } from '../../engine/errors';
 import type { DetectZeroes, NbdExport } from '../../engine/exports/nbdExport';
 import { NbdServer, type NbdAddress } from '../../engine/exports/nbdServer';
 import { storedBitmap } from '../../engine/exports/storedBitmap';
+import { SECTOR_SIZE } from '../../engine/formats/raw/size';
 import { followGate } from '../../engine/gate/policies';
 import { removeFile } from '../../engine/io/fileStorage';
 import { snapshotViewOf, type SnapshotSelector } from '../../engine/manage/copy/openInput';
@@ -232,6 +233,8 @@ async function serve(image: OpenedImage, line: CommandLine, settings: Settings):
     bitmaps: bitmap === null ? [] : [storedBitmap(image.node, bitmap)],
     // A client with several connections would wait for itself.
     multiConn: maxClients !== 1,
+    // As QEMU has it where the format was guessed: clients write whole sectors.
+    leastBlock: image.node.driver === 'raw' && managedFile(line.image(0)).format === null ? SECTOR_SIZE : 1,
     discard,
     detectZeroes,
   };

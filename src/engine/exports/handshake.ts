@@ -199,7 +199,11 @@ export class Handshake {
       this.reply(option, OPTION_REPLY.info, Buffer.concat([uint16(INFO.description), Buffer.from(offered.description)]));
     }
     // Minimum, preferred, maximum.
-    this.reply(option, OPTION_REPLY.info, Buffer.concat([uint16(INFO.blockSize), uint32(1), uint32(4096), uint32(MAX_PAYLOAD)]));
+    this.reply(
+      option,
+      OPTION_REPLY.info,
+      Buffer.concat([uint16(INFO.blockSize), uint32(offered.leastBlock ?? 1), uint32(4096), uint32(MAX_PAYLOAD)]),
+    );
     this.reply(option, OPTION_REPLY.ack);
     return option === OPTION.go ? this.agreed(offered) : null;
   }

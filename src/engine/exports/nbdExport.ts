@@ -21,6 +21,8 @@ export interface NbdExport {
   readonly bitmaps: readonly BitmapView[];
   /** Clients may open several connections to it at a time; true when left out. */
   readonly multiConn?: boolean | undefined;
+  /** What clients are told to keep to, in bytes, and what the answers about allocation keep to; 1 when left out. */
+  readonly leastBlock?: number | undefined;
   /** Whether what clients give up is given back to the file system, or kept; `unmap` when left out. */
   readonly discard?: 'unmap' | 'ignore' | undefined;
   /** Whether zeroes that clients write become zeroes that take no room: `on` keeps allocated what is; `off` when left out. */
@@ -39,9 +41,9 @@ export interface MetaContext {
 
 /** The contexts that an export has. */
 export function contextsOf(offered: NbdExport): readonly MetaContext[] {
-  const { node, allocationDepth, bitmaps } = offered;
+  const { node, allocationDepth, bitmaps, leastBlock = 1 } = offered;
   return [
-    { name: CONTEXT.allocation, status: (offset, length) => allocationStatus(node, offset, length) },
+    { name: CONTEXT.allocation, status: (offset, length) => allocationStatus(node, offset, length, leastBlock) },
     ...(allocationDepth
       ? [{ name: CONTEXT.allocationDepth, status: (offset: number, length: number) => depthStatus(node, offset, length) }]
       : []),
@@ -53,12 +55,15 @@ export function contextsOf(offered: NbdExport): readonly MetaContext[] {
   ];
 }
 
-/** What is no data is a hole that reads as zero, whichever node says so. */
-function allocationStatus(node: BlockNode, offset: number, length: number): Awaitable<{ flags: number; length: number }> {
-  return after(statusAbove(node, null, offset, length), (found) => ({
-    flags: found.class === 'data' ? 0 : ALLOCATION.hole | ALLOCATION.zero,
-    length: found.length,
-  }));
+/** What is no data is a hole that reads as zero, whichever node says so; what changes inside of a block is data. */
+function allocationStatus(node: BlockNode, offset: number, length: number, block: number): Awaitable<{ flags: number; length: number }> {
+  return after(statusAbove(node, null, offset, length), (found) => {
+    const whole = found.length === length ? length : found.length - (found.length % block);
+    return {
+      flags: found.class === 'data' || whole === 0 ? 0 : ALLOCATION.hole | ALLOCATION.zero,
+      length: whole === 0 ? Math.min(block, length) : whole,
+    };
+  });
 }
 
 /** 0 where no image of the chain has allocated it, 1 for the active layer, 2 for its backing file, and so on. */
