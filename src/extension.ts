@@ -147,6 +147,7 @@ export function activate(context: vscode.ExtensionContext): ChainscopeApi {
     openImage: (argument) => images.open(argument),
     pauseJob: job('pauseJob'),
     rebaseImage: manage('rebaseImage'),
+    rebaseRunning: job('rebaseRunning'),
     refresh: async () => {
       await Promise.all([view.refresh(), editors.reopen(({ state }) => state.kind === 'failed')]);
     },

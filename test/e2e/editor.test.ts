@@ -112,7 +112,7 @@ describe('the editor', () => {
     try {
       await once(writer.stdout, 'data');
       await editor
-        .getByText(`in use by qemu-io (${writer.pid ?? 0})`)
+        .getByText(`In use by qemu-io (process ${writer.pid ?? 0})`)
         .first()
         .waitFor();
       writer.stdin.write('write -P 1 0 8M\nflush\n');
@@ -123,7 +123,7 @@ describe('the editor', () => {
       await ended;
     }
     await editor
-      .getByText(`in use by qemu-io (${writer.pid ?? 0})`)
+      .getByText(`In use by qemu-io (process ${writer.pid ?? 0})`)
       .first()
       .waitFor({ state: 'detached' });
     await window.closeAllEditors();

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -49,6 +50,8 @@ async function main(): Promise<void> {
     await window.setTheme('dark');
     await window.closeAllEditors();
     await takeJobs(window, join(ROOT, 'docs', 'images', 'jobs.png'));
+    await window.closeAllEditors();
+    await takeExports(window, workspace, join(ROOT, 'docs', 'images', 'exports.png'));
   }
   await browser.close();
   await server.stop();
@@ -96,6 +99,42 @@ async function takeJobs(window: VsCodeWindow, picture: string): Promise<void> {
   await window.treeRow(/^Flatten web-server-staging\.qcow2, cancelled/).waitFor();
   await window.runCommand('Chainscope: Dismiss Jobs That Have Ended');
   await row.waitFor({ state: 'detached' });
+}
+
+/** Two guests' images on a cache image, of which one is served and was read twice. */
+async function takeExports(window: VsCodeWindow, workspace: string, picture: string): Promise<void> {
+  const overlay = ['-b', 'debian-12-cache.qcow2', '-F', 'qcow2'];
+  const cache = ['-o', 'cache_img_quota=256M', '-b', 'debian-12-base.qcow2', '-F', 'qcow2'];
+  chainscope(workspace, 'create', '-q', '-f', 'qcow2', ...cache, 'debian-12-cache.qcow2');
+  for (const guest of ['mail-server.qcow2', 'print-server.qcow2']) {
+    chainscope(workspace, 'create', '-q', '-f', 'qcow2', ...overlay, guest);
+  }
+  await window.treeRow(/^mail-server/).click();
+  await window.tab('mail-server.qcow2').and(window.page.locator('.active')).waitFor();
+  const wizard = new Wizard(window);
+  await window.runCommandThatAsks('Chainscope: Export over NBD…');
+  await wizard.choose('Read');
+  await wizard.choose('TCP port on 127.0.0.1');
+  await wizard.type('0');
+  await wizard.accept();
+  await window.notificationButton('Copy URI').click();
+  await window.page.locator('.statusbar-item').filter({ hasText: 'Copied the URI' }).waitFor();
+  const uri = await window.clipboard();
+  for (let reading = 0; reading < 2; reading++) {
+    chainscope(workspace, 'compare', '-f', 'qcow2', '-F', 'raw', 'debian-12-base.qcow2', uri);
+  }
+  const row = window.treeRow(/^mail-server\.qcow2.*0 clients.*saved/);
+  await row.hover();
+  await window.page.locator('.workbench-hover').filter({ hasText: 'Cache hits' }).waitFor();
+  // The pointer stays: its hover is what the picture is about.
+  await window.page.screenshot({ path: picture, animations: 'disabled', caret: 'hide' });
+  await window.runCommand('Chainscope: Stop NBD Export');
+  await row.waitFor({ state: 'detached' });
+}
+
+/** The command line, on the images of the workspace. */
+function chainscope(workspace: string, ...args: string[]): void {
+  execFileSync(process.execPath, [join(ROOT, 'dist', 'cli.js'), ...args], { cwd: workspace, stdio: ['ignore', 'ignore', 'inherit'] });
 }
 
 async function takeGallery(window: VsCodeWindow, image: string): Promise<void> {

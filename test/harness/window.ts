@@ -159,10 +159,22 @@ export class VsCodeWindow {
   /** Shows a view container of the activity bar by its title ("Image Chains"). */
   async showViewContainer(title: string): Promise<void> {
     const item = this.page.locator('.activitybar').getByRole('tab', { name: title });
-    if ((await item.getAttribute('aria-selected')) !== 'true') {
-      await item.click();
+    const shown = this.page.locator('.sidebar .composite.title').filter({ hasText: title });
+    const deadline = Date.now() + STEP_TIMEOUT;
+    for (;;) {
+      if ((await item.getAttribute('aria-selected')) !== 'true') {
+        await item.click();
+      }
+      try {
+        await shown.waitFor({ timeout: TRY_TIMEOUT });
+        return;
+      } catch (error) {
+        // A window that comes back shows the container by itself a moment later; the click then has put it away.
+        if (Date.now() > deadline) {
+          throw error;
+        }
+      }
     }
-    await this.page.locator('.sidebar .composite.title').filter({ hasText: title }).waitFor();
   }
 
   /** The rows of a tree in the side bar whose accessible name contains `name`. */

@@ -189,6 +189,17 @@ describe('jobs', () => {
     await vscode.commands.executeCommand('chainscope.dismissEndedJobs');
   });
 
+  it('rebase an image, which reads the same without the one that it built on', async () => {
+    overlay('mid.qcow2', 'moved.qcow2');
+    const answers = [picks(/^\$\(circle-slash\) None$/), picks(/^Full speed$/)];
+    const person = await Person.runs('rebaseRunning', uri('moved.qcow2'), ...answers, agrees('Rebase', /^Rebase moved\.qcow2/));
+    await person.hears(/moved\.qcow2 holds all of its disk itself now/);
+    assert.equal(backingOf('moved.qcow2'), undefined);
+    execFileSync('qemu-img', ['compare', 'moved.qcow2', 'mid.qcow2'], { cwd: images.path, stdio: 'pipe' });
+    images.qemuImg('check', 'moved.qcow2');
+    await vscode.commands.executeCommand('chainscope.dismissEndedJobs');
+  });
+
   it('say what an image without a backing file has to be flattened for', async () => {
     const person = await Person.runs('flattenImage', uri('base.qcow2'));
     await person.hears(/base\.qcow2 has no backing file/);

@@ -3,6 +3,7 @@ import { commitRunning } from './commitRunning';
 import { cancelJob, completeJob, dismissEndedJobs, dismissJob, pauseJob, resumeJob, retryJob, setJobSpeed } from './jobCommands';
 import { mirrorImage } from './mirrorImage';
 import type { JobParts } from './offerJob';
+import { rebaseRunning } from './rebaseRunning';
 import { flattenImage, streamImage } from './streamImage';
 import { trimImage } from './trimImage';
 
@@ -17,6 +18,7 @@ export const JOB_COMMANDS = {
   flattenImage,
   mirrorImage,
   pauseJob,
+  rebaseRunning,
   resumeJob,
   retryJob,
   setJobSpeed,

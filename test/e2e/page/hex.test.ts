@@ -18,6 +18,8 @@ async function find(editor: EditorPage, text: string): Promise<void> {
   await editor.page.getByRole('textbox', { name: /^Find/ }).fill(text);
   await editor.page.keyboard.press('Enter');
   await editor.settled();
+  // It asks twice when it goes round, and is quiet in between.
+  await editor.page.locator('hex-tab').getByText('Searching…').waitFor({ state: 'detached' });
 }
 
 describe('page: hex', () => {

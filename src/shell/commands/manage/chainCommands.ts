@@ -1,22 +1,17 @@
 import * as path from 'node:path';
-import * as vscode from 'vscode';
 
 import type { ChainLink } from '../../../protocol/chain';
-import type { BackingReference } from '../../../protocol/manage';
 import { tellError, tellInformation } from '../../messages';
 import { labelText, plainText } from '../../text/plain';
 import { describeUsage } from '../../chains/wording';
 import { realPathOf } from '../../trust/realPath';
-import { recordedName } from './newImages';
-import { askBefore, defaultFolder, follow, perform, tellDone, type Operation } from './operations';
+import { backingAsItIs, backingLinks, newBackingStep, type NewBacking } from './newBackingFile';
+import { askBefore, follow, perform, tellDone, type Operation } from './operations';
 import type { ManageParts } from './parts';
-import { chooseWritable, dependentNames, describeSubject, listed, type WritableSubject } from './subject';
-import { runWizard, type Choice, type Page, type Step } from './wizard';
+import { chooseWritable, dependentNames, listed, type WritableSubject } from './subject';
+import { runWizard, type Step } from './wizard';
 
-interface Rebase {
-  /** `browse`: a file that is still to be chosen. */
-  readonly backing: ChainLink | 'none' | 'browse';
-  readonly chosen: BackingReference | null;
+interface Rebase extends NewBacking {
   readonly unsafe: boolean;
 }
 
@@ -26,31 +21,6 @@ export async function rebaseImage(parts: ManageParts, argument: unknown): Promis
   if (subject === null) {
     return;
   }
-  const below = backingLinks(subject);
-  const askBacking: Step<Rebase> = {
-    async ask(page, answers) {
-      for (;;) {
-        const backing = await page.pick<Rebase['backing']>({
-          placeholder: 'The new backing file',
-          choices: [
-            ...below.map((link, index): Choice<Rebase['backing']> => ({
-              label: labelText(path.basename(link.path ?? link.recordedName)),
-              description: index === 0 ? 'the backing file it has' : 'of its chain',
-              detail: plainText(link.path ?? link.recordedName, 400),
-              value: link,
-            })),
-            { label: '$(folder-opened) Another image…', value: 'browse' },
-            { label: '$(circle-slash) None', description: 'it then holds all of its disk itself', value: 'none' },
-          ],
-          current: answers.backing,
-        });
-        const chosen = await referenceTo(parts, subject, backing, page);
-        if (chosen !== null || backing === 'none') {
-          return { ...answers, backing, chosen };
-        }
-      }
-    },
-  };
   const askMode: Step<Rebase> = {
     ask: async (page, answers) => ({
       ...answers,
@@ -72,8 +42,8 @@ export async function rebaseImage(parts: ManageParts, argument: unknown): Promis
       }),
     }),
   };
-  const initial: Rebase = { backing: below[0] ?? 'none', chosen: null, unsafe: false };
-  const answers = await runWizard(`Rebase ${subject.name}`, initial, [askBacking, askMode]);
+  const initial: Rebase = { ...backingAsItIs(subject), unsafe: false };
+  const answers = await runWizard(`Rebase ${subject.name}`, initial, [newBackingStep<Rebase>(parts, subject), askMode]);
   if (answers === null) {
     return;
   }
@@ -154,10 +124,6 @@ export async function commitImage(parts: ManageParts, argument: unknown): Promis
   }
 }
 
-function backingLinks({ links }: WritableSubject): readonly ChainLink[] {
-  return links.filter(({ role }) => role === 'backing');
-}
-
 function mayBeWritten({ path: file, image }: ChainLink): boolean {
   const name = plainText(path.basename(file ?? ''));
   if (image?.readOnly === true) {
@@ -169,42 +135,6 @@ function mayBeWritten({ path: file, image }: ChainLink): boolean {
     return false;
   }
   return true;
-}
-
-/** The header's name for what was chosen; null where nothing was after all, or there is none. */
-async function referenceTo(
-  parts: ManageParts,
-  subject: WritableSubject,
-  backing: Rebase['backing'],
-  page: Page,
-): Promise<BackingReference | null> {
-  if (backing === 'none') {
-    return null;
-  }
-  const own = await realPathOf(subject.path);
-  if (backing !== 'browse') {
-    const name = backing.path === null ? backing.recordedName : recordedName(own, backing.path, isBeside(subject.path, backing.path));
-    return { name, format: backing.image?.format ?? 'qcow2' };
-  }
-  const file = await page.below('Another Image', (below) =>
-    below.openFile({ openLabel: 'Use as Backing File', defaultUri: defaultFolder(subject.path) }),
-  );
-  if (file === null) {
-    return null;
-  }
-  const real = await realPathOf(file);
-  if (real === own || (await dependentNames(parts, subject.path)).includes(real)) {
-    void tellError(`${plainText(path.basename(file))} builds on ${subject.name} itself: the chain would lead back to where it began.`);
-    return null;
-  }
-  const chosen = await describeSubject(parts, file);
-  return chosen === null ? null : { name: recordedName(own, real, isBeside(subject.path, file)), format: chosen.format };
-}
-
-/** Files of one workspace folder move together and name each other by the way between them. */
-function isBeside(one: string, other: string): boolean {
-  const folder = vscode.workspace.getWorkspaceFolder(vscode.Uri.file(one));
-  return folder !== undefined && vscode.workspace.getWorkspaceFolder(vscode.Uri.file(other)) === folder;
 }
 
 function rebaseOperation({ path: file, format, name, withoutLocks }: WritableSubject, { chosen, unsafe }: Rebase): Operation<'rebase'> {
