@@ -144,6 +144,16 @@ export function networkChanged(name: string, what: string): EngineError {
   });
 }
 
+/**
+ * The same error, saying what was being done when it happened; what tells of no failure (a cancellation, a mistake in this program) stays as
+ * it is.
+ */
+export function reworded(error: unknown, words: (message: string) => string): unknown {
+  return error instanceof EngineError && error.code !== 'cancelled'
+    ? new EngineError(error.code, words(error.message), error.place, error)
+    : error;
+}
+
 /** The POSIX name of a failed system call's error (`ENOENT`), if it is one. */
 export function errnoOf(error: unknown): string | undefined {
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') {

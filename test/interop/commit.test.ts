@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process';
-import { mkdir, symlink } from 'node:fs/promises';
+import { mkdir, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { OpeningGate } from '../../src/engine/gate/gate';
 import { commitImage } from '../../src/engine/manage/commit';
+import { fillUp, mountSmallExt4 } from './smallMount';
 import { makeWithQemuImg, qemuImg, runTool, writeWithQemuIo } from './tools';
 import { ending, twinFolders, type Twins } from './twins';
 
@@ -79,4 +80,37 @@ test('an image that another program built on something else meanwhile is not com
   await expect(commit).rejects.toMatchObject({ code: 'format.invalid' });
   const { stdout } = await runTool('qemu-io', ['-r', '-f', 'qcow2', '-c', 'read -P 7 1M 64k', top]);
   expect(stdout).not.toContain('verification failed');
+});
+
+test('a commit for which there is no room says so and leaves a sound base, and another one ends when there is', async () => {
+  const mount = await mountSmallExt4(48 * 1024 * 1024);
+  try {
+    const base = join(mount.path, 'base');
+    const top = join(mount.path, 'top');
+    await makeWithQemuImg(['create', '-q', '-f', 'qcow2', base, '64M']);
+    await writeWithQemuIo(['-f', 'qcow2', base], ['write -P 3 0 4M']);
+    await makeWithQemuImg(['create', '-q', '-f', 'qcow2', '-b', base, '-F', 'qcow2', top]);
+    await writeWithQemuIo(['-f', 'qcow2', top], ['write -P 7 2M 12M']);
+    await fillUp(mount);
+    const commit = () =>
+      commitImage(
+        { image: { filename: top, format: 'qcow2' }, base: null, keep: false, durable: true },
+        { gate: onceOpened(() => undefined) },
+      );
+    await expect(commit()).rejects.toMatchObject({ code: 'file.full', message: expect.stringContaining('Block job failed') as unknown });
+    for (const image of [base, top]) {
+      expect((await qemuImg(['check', '-q', '-f', 'qcow2', image])).code).toBe(0);
+    }
+    const verify = async (image: string) => {
+      const { code, stdout } = await runTool('qemu-io', ['-r', '-f', 'qcow2', '-c', 'read -P 3 0 2M', '-c', 'read -P 7 2M 12M', image]);
+      expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.not.stringContaining('verification failed') as unknown });
+    };
+    await verify(top);
+    await Promise.all([0, 1, 2, 3].map((index) => rm(join(mount.path, `filler${index}`), { force: true })));
+    await commit();
+    await verify(base);
+    expect((await qemuImg(['check', '-q', '-f', 'qcow2', base])).code).toBe(0);
+  } finally {
+    await mount.dispose();
+  }
 });

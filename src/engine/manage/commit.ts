@@ -8,7 +8,7 @@ import { keyOf } from '../block/graph/layerOpening';
 import type { Layer } from '../block/layer';
 import { ACTIVE_VIEW } from '../block/status';
 import type { BlockNode } from '../block/blockNode';
-import { EngineError, invalidFormat, invalidRequest, readOnlyImage } from '../errors';
+import { invalidFormat, invalidRequest, readOnlyImage, reworded } from '../errors';
 import { Qcow2Node } from '../formats/qcow2/write/qcow2Node';
 import { requireOpenableLayer } from '../info/opening';
 import { FileSource } from '../io/file';
@@ -122,9 +122,7 @@ async function copyIntoBase(input: CopyInput, depth: number, base: BlockNode, co
     await copyAbove(input, depth, base, context);
     await base.flush();
   } catch (error) {
-    throw error instanceof EngineError && error.code !== 'cancelled'
-      ? new EngineError(error.code, `Block job failed: ${error.message}`, error.place, error)
-      : error;
+    throw reworded(error, (message) => `Block job failed: ${message}`);
   }
 }
 
@@ -201,9 +199,7 @@ async function empty(top: Layer, [storage, dataFile]: readonly FileStorage[], { 
     await node.makeEmpty();
   } catch (error) {
     await node.close().catch(() => undefined);
-    throw error instanceof EngineError
-      ? new EngineError(error.code, `Failed to empty ${top.filename}: ${error.message}`, error.place, error)
-      : error;
+    throw reworded(error, (message) => `Failed to empty ${top.filename}: ${message}`);
   }
   await node.close();
 }

@@ -1,7 +1,7 @@
 import type { ImageFormat } from '../../protocol/chain';
 import { BlockGraph } from '../block/graph/blockGraph';
 import type { OpenedImage } from '../block/graph/openedImage';
-import { EngineError, invalidRequest } from '../errors';
+import { EngineError, invalidRequest, reworded } from '../errors';
 import { readBitmapDirectory, type Qcow2Bitmap } from '../formats/qcow2/bitmaps';
 import { SECTOR_SIZE } from '../formats/raw/size';
 import { changeBitmap } from './bitmap';
@@ -191,15 +191,11 @@ async function makeTarget(request: ConvertRequest, size: number, context: Conver
     // Whether the backing file opens is found out when the target does.
     await createImage({ filename: target, format: format ?? 'raw', size, backing, options: given, withoutBacking: true }, context);
   } catch (error) {
-    throw error instanceof EngineError && error.code !== 'cancelled'
-      ? new EngineError(error.code, `${target}: error while converting ${format ?? 'raw'}: ${notCreated(error)}`, error.place, error)
-      : error;
+    // A locked file could be opened; it is not written.
+    const locked = error instanceof EngineError && error.code === 'file.locked';
+    const why = (message: string) => (locked ? message.replace(/^Could not open '[^']*': /, '') : message);
+    throw reworded(error, (message) => `${target}: error while converting ${format ?? 'raw'}: ${why(message)}`);
   }
-}
-
-/** A locked file could be opened; it is not written. */
-function notCreated({ code, message }: EngineError): string {
-  return code === 'file.locked' ? message.replace(/^Could not open '[^']*': /, '') : message;
 }
 
 function openTarget(request: ConvertRequest, format: ImageFormat | null, context: ConvertContext): Promise<OpenedImage> {
@@ -252,9 +248,7 @@ async function copyBitmaps(request: ConvertRequest, bitmaps: readonly Qcow2Bitma
         { ...context, passphraseOf: context.targetPassphraseOf },
       );
     } catch (error) {
-      throw error instanceof EngineError
-        ? new EngineError(error.code, `Failed to populate bitmap ${name}: ${error.message}`, error.place, error)
-        : error;
+      throw reworded(error, (message) => `Failed to populate bitmap ${name}: ${message}`);
     }
   }
 }

@@ -1,6 +1,6 @@
 import type { ImageFormat } from '../../protocol/chain';
 import { BlockGraph } from '../block/graph/blockGraph';
-import { EngineError, invalidRequest } from '../errors';
+import { EngineError, invalidRequest, reworded } from '../errors';
 import { Pace } from '../pace';
 import { CopySource } from './copy/copySource';
 import { openInput, type SourceFile } from './copy/openInput';
@@ -42,9 +42,7 @@ export async function copyBlocks(request: BlockCopyRequest, context: ManageConte
     try {
       await createImage({ filename: target, format, size, options: {} }, context);
     } catch (error) {
-      throw error instanceof EngineError
-        ? new EngineError(error.code, `${target}: error while creating output image: ${error.message}`, error.place, error)
-        : error;
+      throw reworded(error, (message) => `${target}: error while creating output image: ${message}`);
     }
     const { gate, currentFolder, signal } = context;
     const graph = new BlockGraph({ gate, currentFolder });

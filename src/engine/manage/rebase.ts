@@ -3,7 +3,7 @@ import type { OpenedImage } from '../block/graph/openedImage';
 import type { BlockNode } from '../block/blockNode';
 import type { Layer } from '../block/layer';
 import { readDetail } from '../block/detail';
-import { EngineError, unsupportedRequest } from '../errors';
+import { EngineError, reworded, unsupportedRequest } from '../errors';
 import { setBackingLink } from '../formats/qcow2/manage/backingLink';
 import { QuietImage } from '../formats/qcow2/manage/quietImage';
 import { QedNode } from '../formats/qed/qedNode';
@@ -108,9 +108,7 @@ async function saying({ backing }: RebaseRequest, work: () => Promise<void>): Pr
   try {
     await work();
   } catch (error) {
-    throw error instanceof EngineError
-      ? new EngineError(error.code, `Could not change the backing file to '${backing ?? ''}': ${error.message}`, error.place, error)
-      : error;
+    throw reworded(error, (message) => `Could not change the backing file to '${backing ?? ''}': ${message}`);
   }
 }
 
@@ -155,9 +153,7 @@ async function openBacking(request: RebaseRequest, graph: BlockGraph, context: M
   try {
     return await graph.open(filename, { format, readOnly: true, user: 'a rebase', forceShare, signal, passphraseOf: below });
   } catch (error) {
-    throw error instanceof EngineError
-      ? new EngineError(error.code, `Could not open new backing file '${backing}': ${error.message}`, error.place, error)
-      : error;
+    throw reworded(error, (message) => `Could not open new backing file '${backing}': ${message}`);
   }
 }
 

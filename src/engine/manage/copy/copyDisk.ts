@@ -1,6 +1,6 @@
 import { allEnded, isPromise, type Awaitable } from '../../awaitable';
 import type { BlockNode } from '../../block/blockNode';
-import { EngineError } from '../../errors';
+import { EngineError, reworded } from '../../errors';
 import { Qcow2Node } from '../../formats/qcow2/write/qcow2Node';
 import { SECTOR_SIZE } from '../../formats/raw/size';
 import { DirectStorage } from '../../io/directStorage';
@@ -177,7 +177,7 @@ class DiskCopy {
       return this.source.extent(offset, length);
     } catch (error) {
       if (this.options.onUnreadable === null) {
-        throw failed(`error while reading block status at offset ${offset}`, error);
+        throw reworded(error, (message) => `error while reading block status at offset ${offset}: ${message}`);
       }
       // Reading it says what is wrong.
       return { kind: 'data', length: Math.min(length, SECTOR_SIZE), compressed: false };
@@ -222,7 +222,7 @@ class DiskCopy {
   private salvage({ offset, bytes }: Chunk, error: unknown): void {
     const { onUnreadable } = this.options;
     if (onUnreadable === null || !(error instanceof EngineError)) {
-      throw failed(`error while reading at byte ${offset}`, error);
+      throw reworded(error, (message) => `error while reading at byte ${offset}: ${message}`);
     }
     for (let done = 0; done < bytes.length; done += SECTOR_SIZE) {
       const sector = bytes.subarray(done, done + SECTOR_SIZE);
@@ -289,7 +289,7 @@ class DiskCopy {
           await target.writeCompressed(offset + done, cluster);
         }
       } catch (error) {
-        throw failed(`error while writing at byte ${offset + done}`, error);
+        throw reworded(error, (message) => `error while writing at byte ${offset + done}: ${message}`);
       }
     }
   }
@@ -312,7 +312,7 @@ class DiskCopy {
 
   private saying(offset: number, write: () => Awaitable<void>): Awaitable<void> {
     const say = (error: unknown) => {
-      throw failed(`error while writing at byte ${offset}`, error);
+      throw reworded(error, (message) => `error while writing at byte ${offset}: ${message}`);
     };
     try {
       const done = write();
@@ -321,11 +321,4 @@ class DiskCopy {
       return say(error);
     }
   }
-}
-
-/** The same error, saying where the copy came to. */
-function failed(what: string, error: unknown): unknown {
-  return error instanceof EngineError && error.code !== 'cancelled'
-    ? new EngineError(error.code, `${what}: ${error.message}`, error.place, error)
-    : error;
 }
