@@ -1,7 +1,7 @@
 import type { JobRequest } from '../../protocol/jobs';
 import { allocateStep } from '../allocation/allocate';
 import type { TrackedNode } from '../block/trackedNode';
-import type { JobContext, JobWork } from './job';
+import type { JobContext, JobWork } from './jobWork';
 import type { JobParts, PreparedJob } from './preparedJob';
 import { inPieces } from './pieces';
 import { SteadyFlush } from './steadyFlush';

@@ -1,7 +1,7 @@
 import { statusAbove } from '../block/above';
 import type { TrackedNode } from '../block/trackedNode';
 import type { GuestActivity } from './guestActivity';
-import type { JobContext, JobWork } from './job';
+import type { JobContext, JobWork } from './jobWork';
 import { inPieces } from './pieces';
 import { SteadyFlush } from './steadyFlush';
 

@@ -3,7 +3,7 @@ import type { ChainImage, OpenedImage } from '../block/graph/openedImage';
 import { invalidRequest } from '../errors';
 import { recordBacking, recordedName } from './backingRecord';
 import { CommitWork } from './commit';
-import type { JobWork } from './job';
+import type { JobWork } from './jobWork';
 import { MirrorWork } from './mirror';
 import { findImage, type JobParts, type PreparedJob } from './preparedJob';
 

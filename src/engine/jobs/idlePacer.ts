@@ -1,6 +1,6 @@
 import type { JobHold } from '../../protocol/jobs';
 import { SYSTEM_CLOCK, type JobClock } from './clock';
-import type { JobPacer } from './job';
+import type { JobPacer } from './jobWork';
 
 export interface IdlePacerOptions {
   /** How long the guest must have asked for nothing, in milliseconds, before a piece is copied. */

@@ -4,7 +4,7 @@ import type { BlockNode } from '../block/blockNode';
 import { DirtyBitmap } from '../block/dirtyBitmap';
 import type { GuestChange, TrackedNode } from '../block/trackedNode';
 import type { GuestActivity } from './guestActivity';
-import type { JobContext, JobWork } from './job';
+import type { JobContext, JobWork } from './jobWork';
 import { SteadyFlush } from './steadyFlush';
 
 /** Copied at a time where nobody says how busy the guest is. */

@@ -1,5 +1,5 @@
 import { isPromise, type Awaitable } from '../awaitable';
-import type { JobContext } from './job';
+import type { JobContext } from './jobWork';
 import type { SteadyFlush } from './steadyFlush';
 
 /** What one piece of a job's work was. */

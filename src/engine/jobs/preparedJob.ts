@@ -6,7 +6,7 @@ import { invalidRequest } from '../errors';
 import type { OpeningGate } from '../gate/gate';
 import { realPath } from '../io/realPath';
 import type { GuestActivity } from './guestActivity';
-import type { JobWork } from './job';
+import type { JobWork } from './jobWork';
 
 /** What jobs are prepared with. */
 export interface JobParts {

@@ -3,7 +3,7 @@ import { DirtyBitmap } from '../block/dirtyBitmap';
 import type { TrackedNode } from '../block/trackedNode';
 import { Differences } from '../manage/copy/differences';
 import type { GuestActivity } from './guestActivity';
-import type { JobContext, JobWork } from './job';
+import type { JobContext, JobWork } from './jobWork';
 import { inPieces } from './pieces';
 import { SteadyFlush } from './steadyFlush';
 

@@ -3,7 +3,7 @@ import type { BlockNode } from '../block/blockNode';
 import type { TrackedNode } from '../block/trackedNode';
 import { cancelled, invalidRequest } from '../errors';
 import type { GuestActivity } from './guestActivity';
-import type { JobContext, JobWork } from './job';
+import type { JobContext, JobWork } from './jobWork';
 import { inPieces } from './pieces';
 import { SteadyFlush } from './steadyFlush';
 

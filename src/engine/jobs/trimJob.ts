@@ -5,7 +5,7 @@ import type { TrackedNode } from '../block/trackedNode';
 import { freeSpace } from '../io/freeSpace';
 import { Pace } from '../pace';
 import type { GuestActivity } from './guestActivity';
-import type { JobContext, JobWork } from './job';
+import type { JobContext, JobWork } from './jobWork';
 import type { JobParts, PreparedJob } from './preparedJob';
 import { reading } from './preview';
 import { inPieces } from './pieces';

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { IdlePacer, type IdlePacerOptions } from '../../../src/engine/jobs/idlePacer';
-import { Job, type JobWork } from '../../../src/engine/jobs/job';
+import { Job } from '../../../src/engine/jobs/job';
+import type { JobWork } from '../../../src/engine/jobs/jobWork';
 import { HandClock } from './clock';
 
 const PIECE = 10;

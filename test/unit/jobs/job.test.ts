@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { EngineError } from '../../../src/engine/errors';
-import { Job, type JobContext, type JobOptions, type JobPacer, type JobWork } from '../../../src/engine/jobs/job';
+import { Job, type JobOptions } from '../../../src/engine/jobs/job';
+import type { JobContext, JobPacer, JobWork } from '../../../src/engine/jobs/jobWork';
 import type { JobHold, JobStatus } from '../../../src/protocol/jobs';
 import { HandClock, settle } from './clock';
 
