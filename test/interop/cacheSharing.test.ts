@@ -131,6 +131,25 @@ describe('a cache image of several', () => {
     expect(await qemuImg(['check', at('cache.qcow2')])).toMatchObject({ code: 0 });
   });
 
+  test('is changed by a job only where nobody reads it in another process', async () => {
+    const images = graph();
+    const one = await open(images, 'one.qcow2');
+    const two = await open(graph({ candidacyMs: 2 ** 30 }), 'two.qcow2');
+    await requireRead(one, 0, MIB);
+    const filling = { format: 'qcow2', readOnly: false, unchanged: true, user: 'a job' } as const;
+    await expect(images.open(at('cache.qcow2'), filling)).rejects.toMatchObject({ code: 'file.locked' });
+    expect(stateOf(one)).toBe('warming');
+    await requireRead(two, 0, MIB);
+    await two.close();
+    const job = await images.open(at('cache.qcow2'), filling);
+    expect(stateOf(one)).toBe('reading');
+    await requireRead(one);
+    await job.close();
+    await requireRead(one);
+    await one.close();
+    expect(await qemuImg(['check', at('cache.qcow2')])).toMatchObject({ code: 0 });
+  });
+
   test('shows its readers no torn metadata when who warms it is killed', async () => {
     const random = new Random(testSeed());
     for (let round = 0; round < 3; round++) {

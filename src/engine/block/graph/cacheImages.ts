@@ -5,7 +5,7 @@ import { EngineError } from '../../errors';
 import { cacheQuotaOf } from '../../formats/qcow2/cacheQuota';
 import { Qcow2Node } from '../../formats/qcow2/write/qcow2Node';
 import { FileStorage } from '../../io/fileStorage';
-import { changeLocks, mayLock, takeLocks } from '../../io/imageLocks';
+import { acquireLocks, changeLocks, mayLock, takeLocks } from '../../io/imageLocks';
 import type { BlockNode } from '../blockNode';
 import type { Layer } from '../layer';
 import type { GraphNode } from './graphNode';
@@ -29,6 +29,12 @@ export function cacheStatusOf({ layer, warming, cacheProblem }: GraphNode): Cach
 /** Whether a cache image that others did not let be warmed could be now. */
 export function mayWarm({ warming, locks: [lock] }: GraphNode): boolean {
   return warming === null && lock?.role === 'cache' && mayLock({ file: lock.file, role: 'cache-warmer' });
+}
+
+/** @throws EngineError `file.locked` where other processes read a cache image that is warmed here */
+export function requireNobodyBeside({ locks }: GraphNode): void {
+  // These are bytes that who warms holds anyway; what is new is that nobody is excused.
+  acquireLocks(locks.map(({ file }) => ({ file, role: 'metadata-writer' })));
 }
 
 /**

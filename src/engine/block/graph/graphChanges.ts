@@ -3,6 +3,7 @@ import { Qcow2Node } from '../../formats/qcow2/write/qcow2Node';
 import { QedNode } from '../../formats/qed/qedNode';
 import { loading } from '../../io/loading';
 import type { BlockNode } from '../blockNode';
+import { requireNobodyBeside } from './cacheImages';
 import { nodesAbove, type GraphNode } from './graphNode';
 import { readAgain } from './layerOpening';
 import type { NodesInUse } from './nodesInUse';
@@ -102,6 +103,7 @@ export class GraphChanges {
     }
     for (const node of [...between.slice(1), base]) {
       if (node.warming) {
+        requireNobodyBeside(node);
         await this.nodes.change(node, true);
       }
     }

@@ -2,7 +2,7 @@ import { invalidRequest } from '../../errors';
 import { FileSource } from '../../io/file';
 import type { BlockNode } from '../blockNode';
 import type { GuestObserver } from '../trackedNode';
-import { quotaOf, startWarming } from './cacheImages';
+import { quotaOf, requireNobodyBeside, startWarming } from './cacheImages';
 import { nodesAbove, type GraphNode } from './graphNode';
 import { GuestWatch } from './guestWatch';
 import type { ImageDrivers } from './imageDrivers';
@@ -52,6 +52,11 @@ export class NodesInUse {
   /** Adds a use. @throws EngineError `file.locked` where another does not allow it; as the drivers */
   async use(node: GraphNode, use: object, parent: NodeParent): Promise<void> {
     requireCompatible(node.layer.filename, node.parents.values(), parent);
+    if (changes(parent) && node.warming) {
+      // Entries that change again, and clusters that are used again, are not for those who read beside.
+      requireNobodyBeside(node);
+      await this.change(node, true);
+    }
     if (changes(parent) && node.tracked.readOnly) {
       await this.change(node, false);
     }
