@@ -79,17 +79,17 @@ export class ReplyArena {
       return;
     }
     this.reset();
-    let taken = false;
+    let kept = false;
     // The stream calls back after `write` has returned, never from inside of it.
     this.socket.write(block.bytes.subarray(0, used), () => {
-      if (!taken && spare.length < SPARE_ARENAS && block.bytes.length === ARENA_BYTES) {
-        spare.push(block);
+      if (!kept) {
+        keep(block);
       }
     });
-    taken = this.socket.writableLength === 0 && block.bytes.length === ARENA_BYTES;
-    if (taken) {
+    if (this.socket.writableLength === 0) {
       // The system has all of it already: the next replies go where the processor's cache is warm.
-      this.block = block;
+      kept = true;
+      keep(block);
     }
   }
 
@@ -97,6 +97,13 @@ export class ReplyArena {
     this.block = NO_BLOCK;
     this.used = 0;
     this.viewsUsed = 0;
+  }
+}
+
+/** For the next replies of whichever connection: what was used last is used first. */
+function keep(block: Block): void {
+  if (spare.length < SPARE_ARENAS && block.bytes.length === ARENA_BYTES) {
+    spare.push(block);
   }
 }
 
