@@ -442,6 +442,18 @@ describe('an allocation beside its guest', () => {
   });
 });
 
+describe('a trim beside its guest', () => {
+  const first = testSeed();
+  for (let seed = first; seed < first + testCases(2); seed++) {
+    test(`takes no write of the guest's back (seed ${seed})`, async () => {
+      const world = await machine(new Random(seed), 2);
+      const trimming = await world.jobs.start({ type: 'trim', image: imageOf(world), range: null }, slowly(world));
+      expect(await trimming.ended).toMatchObject({ outcome: 'completed', error: null });
+      await world.end();
+    });
+  }
+});
+
 function imageOf({ layers, path }: Machine): JobRequest['image'] {
   return { path: path(layers.length - 1), format: layers.at(-1)!.format };
 }
