@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { ImageEditor } from '../harness/imageEditor';
 import { ImagesWindow } from '../harness/imagesWindow';
 import type { ImageFolder } from '../harness/imageFolder';
 import type { VsCodeWindow } from '../harness/window';
 import type { Wizard } from '../harness/wizard';
+
+const SECRET = ['--object', 'secret,id=s,data=open sesame'];
 
 /** The commands that make, change and compare images, as a person uses them; what they did is asked of qemu-img. */
 describe('managing images', () => {
@@ -18,6 +21,10 @@ describe('managing images', () => {
       folder.create('base.qcow2');
       folder.create('top.qcow2', { backing: 'base.qcow2' });
       folder.qemuIo('top.qcow2', 'write -P 7 1M 64k');
+      const options = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10';
+      folder.qemuImg('create', '-q', ...SECRET, '-f', 'qcow2', '-o', options, 'secret.qcow2', '4M');
+      const image = ['--image-opts', 'driver=qcow2,file.filename=secret.qcow2,encrypt.key-secret=s'];
+      execFileSync('qemu-io', [...SECRET, ...image, '-c', 'write -P 0x5a 1M 64k'], { cwd: folder.path, stdio: 'pipe' });
     });
     ({ images, window, wizard } = opened);
   });
@@ -108,5 +115,29 @@ describe('managing images', () => {
     await window.runCommand('Chainscope: Stop NBD Export');
     await window.page.getByText('This window serves no image.').waitFor();
     assert.throws(() => execFileSync('qemu-img', ['info', uri], { stdio: 'pipe' }));
+  });
+
+  it('unlocks an encrypted image, after a wrong passphrase too, and shows what a cluster holds until that is forgotten', async () => {
+    const editor = await ImageEditor.open(window, 'secret.qcow2');
+    const banner = editor.page.locator('notice-banner');
+    await editor.page.locator('address-bar').getByRole('textbox').fill('1M');
+    await editor.page.locator('address-bar').getByRole('textbox').press('Enter');
+    await editor.page.locator('translation-strip').getByRole('button', { name: 'Inspect cluster' }).click();
+    const inspector = editor.page.locator('cluster-inspector');
+    await inspector.getByText('The data is encrypted.').waitFor();
+    await inspector.getByRole('button', { name: 'Unlock…' }).click();
+    await wizard.page('Passphrase of secret.qcow2');
+    await wizard.type('open barley');
+    await window.page.keyboard.press('Enter');
+    await wizard.message('That passphrase does not open secret.qcow2. Try another.').waitFor();
+    await window.screenshot('passphrase');
+    await wizard.type('open sesame');
+    await window.page.keyboard.press('Enter');
+    await inspector.getByText('Decrypted.').waitFor();
+    await inspector.locator('cluster-bytes').getByText('5a').first().waitFor();
+    await window.screenshot('unlocked');
+    await banner.getByRole('button', { name: 'Forget Passphrases' }).click();
+    await inspector.getByText('The data is encrypted.').waitFor();
+    await banner.getByRole('button', { name: 'Unlock…' }).waitFor();
   });
 });
