@@ -1,15 +1,12 @@
 import { allocate as allocateRange } from '../../engine/allocation/allocate';
 import { BlockGraph } from '../../engine/block/graph/blockGraph';
-import { isCancelled } from '../../engine/errors';
 import { CommandLine, FORMAT, OUTPUT, type Context } from '../commandLine';
 import { CommandError } from '../errors';
+import { interruptible } from '../interruption';
 import { PROGRESS, RANGE, readRange } from '../jobOptions';
 import { prettyJson } from '../json';
 import { managedFile, manageContext } from '../managing';
 import { ProgressLine } from '../progress';
-
-/** As a shell sees a program that SIGINT ended. */
-const INTERRUPTED = 130;
 
 /**
  * `allocate`: gives a range of a thin image space of its own, so that no write there fails for want of it. Exit code 0, 1, or 130 when it
@@ -38,10 +35,6 @@ export async function allocate(args: readonly string[], context: Context): Promi
   const graph = new BlockGraph({ gate, currentFolder });
   const image = await graph.open(filename, { format, readOnly: false, unchanged: true, user: 'an allocation', passphraseOf });
   const progress = new ProgressLine(context.out, context.err, line.has('progress') && output !== 'json');
-  const interrupted = new AbortController();
-  const interrupt = () => interrupted.abort();
-  process.once('SIGINT', interrupt);
-  process.once('SIGTERM', interrupt);
   try {
     const { node } = image;
     const range = readRange(line, context);
@@ -51,10 +44,9 @@ export async function allocate(args: readonly string[], context: Context): Promi
       throw new CommandError(`${length} bytes at offset ${offset} reach past the end of the disk of ${node.size} bytes.`);
     }
     progress.begin();
-    const done = await allocateRange(node, mode, offset, length, {
-      signal: interrupted.signal,
-      onProgress: (at, total) => progress.report(at, total),
-    });
+    const done = await interruptible('what was allocated stays.', (signal) =>
+      allocateRange(node, mode, offset, length, { signal, onProgress: progress.report }),
+    );
     progress.complete();
     if (output === 'json') {
       context.out.write(`${prettyJson({ offset, length, ...done })}\n`);
@@ -62,15 +54,8 @@ export async function allocate(args: readonly string[], context: Context): Promi
       context.out.write('Range allocated.\n');
     }
     return 0;
-  } catch (error) {
-    if (isCancelled(error)) {
-      throw new CommandError('Interrupted: what was allocated stays.', INTERRUPTED);
-    }
-    throw error;
   } finally {
     progress.end();
-    process.off('SIGINT', interrupt);
-    process.off('SIGTERM', interrupt);
     await image.close();
   }
 }

@@ -1,4 +1,7 @@
-import { EngineError } from '../../engine/errors';
+import * as fs from 'node:fs';
+
+import { EngineError, isCancelled } from '../../engine/errors';
+import { protocolOf } from '../../engine/gate/filename';
 import { convertImage, isSparseSize, MOST_SPARSE, type ConvertRequest } from '../../engine/manage/convert';
 import { DEFAULT_SPARSE } from '../../engine/manage/copy/copyDisk';
 import type { SourceFile } from '../../engine/manage/copy/openInput';
@@ -7,13 +10,14 @@ import { CommandLine, isDurable, requireCacheMode, requireTargetCacheMode, warn,
 import { CommandError } from '../errors';
 import { asksForHelp, printCreateOptions, readFormatOptions, readSizeArgument } from '../formatOptions';
 import { resolveImageArgument, type ImageArgument } from '../imageArguments';
+import { interruptible } from '../interruption';
 import { manageContext, managedFile } from '../managing';
 import { ProgressLine } from '../progress';
 import { readSnapshotSelector } from '../snapshotSelector';
 
 const MOST_COROUTINES = 16;
 
-/** `convert`: copies what a guest reads from one or several images into another. Exit code 0, or 1. */
+/** `convert`: copies what a guest reads from one or several images into another. Exit code 0, 1, or 130 when it was interrupted. */
 export async function convert(args: readonly string[], context: Context): Promise<number> {
   const line = CommandLine.read(
     {
@@ -99,21 +103,32 @@ export async function convert(args: readonly string[], context: Context): Promis
   }
   const quiet = line.has('quiet');
   const progress = new ProgressLine(context.out, context.err, line.has('progress') && !quiet);
-  progress.begin();
+  const made = create && protocolOf(target) === null && !fs.existsSync(target);
   try {
-    await convertImage(request, {
-      ...manageContext(line, images[0]!, context),
-      secretOf: line.secretOf,
-      targetPassphraseOf: targetImage ? manageContext(line, targetImage, context).passphraseOf : undefined,
-      onProgress: progress.report,
-      onUnreadable: (offset, error) => {
-        if (!quiet) {
-          warn(context, `error while reading offset ${offset}: ${error.message}`);
+    await interruptible(made ? 'the new image is removed.' : `'${target}' is incomplete.`, async (signal) => {
+      progress.begin();
+      try {
+        await convertImage(request, {
+          ...manageContext(line, images[0]!, context),
+          signal,
+          secretOf: line.secretOf,
+          targetPassphraseOf: targetImage ? manageContext(line, targetImage, context).passphraseOf : undefined,
+          onProgress: progress.report,
+          onUnreadable: (offset, error) => {
+            if (!quiet) {
+              warn(context, `error while reading offset ${offset}: ${error.message}`);
+            }
+          },
+          onSkippedBitmap: (name) => {
+            warn(context, `Skipping inconsistent bitmap '${name}'`);
+          },
+        });
+      } catch (error) {
+        if (made && isCancelled(error)) {
+          fs.rmSync(target, { force: true });
         }
-      },
-      onSkippedBitmap: (name) => {
-        warn(context, `Skipping inconsistent bitmap '${name}'`);
-      },
+        throw error;
+      }
     });
     progress.complete();
   } catch (error) {
