@@ -8,7 +8,7 @@ import { NbdServer } from '../../src/engine/exports/nbdServer';
 import { followGate } from '../../src/engine/gate/policies';
 import type { ImageFormat } from '../../src/protocol/chain';
 import { Random, testSeed } from './random';
-import { fillUp, mountSmallExt4 } from './smallMount';
+import { fillUp, mountSmallDisk } from './smallMount';
 import { makeWithQemuImg, qemuImg, runTool, temporaryFolder, writeWithQemuIo } from './tools';
 
 /* What `allocate` promises: with the file system full, a guest's writes to the range succeed. The guest goes on while it is allocated. */
@@ -86,7 +86,7 @@ describe('after an allocation no write fails on a full file system', () => {
     const random = new Random(seed);
     const elsewhere = await temporaryFolder('allocate');
     ended.push(() => elsewhere.dispose());
-    const mount = await mountSmallExt4(DEVICE);
+    const mount = await mountSmallDisk(DEVICE);
     ended.push(() => mount.dispose());
     const disk = await makeImage(kind, mount.path, elsewhere.path, random);
     const content = join(elsewhere.path, 'content');

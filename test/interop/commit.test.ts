@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { OpeningGate } from '../../src/engine/gate/gate';
 import { commitImage } from '../../src/engine/manage/commit';
-import { fillUp, mountSmallExt4 } from './smallMount';
+import { fillUp, mountSmallDisk } from './smallMount';
 import { makeWithQemuImg, qemuImg, runTool, writeWithQemuIo } from './tools';
 import { ending, twinFolders, type Twins } from './twins';
 
@@ -83,7 +83,7 @@ test('an image that another program built on something else meanwhile is not com
 });
 
 test('a commit for which there is no room says so and leaves a sound base, and another one ends when there is', async () => {
-  const mount = await mountSmallExt4(48 * 1024 * 1024);
+  const mount = await mountSmallDisk(48 * 1024 * 1024);
   try {
     const base = join(mount.path, 'base');
     const top = join(mount.path, 'top');

@@ -1,6 +1,6 @@
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { runTool } from './tools';
 
 /** A small file system of its own, to be filled. */
@@ -15,16 +15,23 @@ export function mountSmall(bytes: number): Promise<SmallMount> {
   return mounted(['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs'], null);
 }
 
-/** The same with an ext4 in a file, all of whose blocks anybody may use. */
-export async function mountSmallExt4(bytes: number): Promise<SmallMount> {
-  const device = join(await mkdtemp(join(tmpdir(), 'chainscope-device-')), 'ext4');
+/** The same with an ext4 in a file, all of whose blocks anybody may use; a tmpfs, too, on a machine without loop devices. */
+export async function mountSmallDisk(bytes: number): Promise<SmallMount> {
+  const folder = await mkdtemp(join(tmpdir(), 'chainscope-device-'));
+  const device = join(folder, 'ext4');
   await writeFile(device, '');
   await truncate(device, bytes);
   const made = await runTool('mkfs.ext4', ['-q', '-m', '0', '-O', '^has_journal', device]);
   if (made.code !== 0) {
     throw new Error(`No ext4 could be made: ${made.stderr}`);
   }
-  return mounted(['-o', 'loop', device], dirname(device));
+  try {
+    return await mounted(['-o', 'loop', device], folder);
+  } catch {
+    // Where a tmpfs cannot be mounted either, that says why.
+    await rm(folder, { recursive: true });
+    return mountSmall(bytes);
+  }
 }
 
 /** Fills a file system until not even a kilobyte fits. @throws Error where that does not end */
