@@ -1,13 +1,13 @@
 import type { ChainLink } from '../protocol/chain';
-import { openChain } from '../engine/block/chain';
-import { linkError } from '../engine/block/complete';
-import type { Layer, OpenedChain } from '../engine/block/layer';
+import { openChain } from '../engine/chain/openChain';
+import { linkError } from '../engine/chain/complete';
+import type { Layer, OpenedChain } from '../engine/chain/layer';
 import { protocolOf } from '../engine/gate/filename';
 import { readerLocks } from '../engine/block/graph/layerFiles';
 import { usedExtents } from '../engine/formats/vmdk/metadata';
 import { followGate, type Follow } from '../engine/gate/policies';
 import { requireOpenableLayer } from '../engine/info/opening';
-import { waiting } from '../engine/block/follow';
+import { waiting } from '../engine/chain/follow';
 import { acquireLocks } from '../engine/io/imageLocks';
 import { warn, type Context } from './commandLine';
 import { CommandError } from './errors';

@@ -1,5 +1,5 @@
-import { openChain } from '../engine/block/chain';
-import type { OpenedChain } from '../engine/block/layer';
+import { openChain } from '../engine/chain/openChain';
+import type { OpenedChain } from '../engine/chain/layer';
 import { followGate, type Follow } from '../engine/gate/policies';
 import { Inspector } from '../engine/inspect/inspector';
 import type { CommandLine } from './commandLine';

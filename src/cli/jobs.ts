@@ -1,6 +1,6 @@
 import type { JobRequest, JobSettings } from '../protocol/jobs';
 import type { ImageReference } from '../protocol/manage';
-import { openChain } from '../engine/block/chain';
+import { openChain } from '../engine/chain/openChain';
 import { BlockGraph } from '../engine/block/graph/blockGraph';
 import { isCancelled } from '../engine/errors';
 import { JobManager, type JobDescription } from '../engine/jobs/jobManager';

@@ -1,6 +1,6 @@
 import type { CancellationToken, MessageConnection } from 'vscode-jsonrpc';
 
-import { openChain } from '../engine/block/chain';
+import { openChain } from '../engine/chain/openChain';
 import { invalidRequest } from '../engine/errors';
 import type { OpeningGate } from '../engine/gate/gate';
 import { probeFile } from '../engine/inspect/probeFile';

@@ -1,9 +1,9 @@
-import { openChain } from '../engine/block/chain';
-import { LOOKING } from '../engine/block/follow';
-import { compareChains, type Comparison } from '../engine/block/compare';
-import type { Layer, OpenedChain } from '../engine/block/layer';
-import { ACTIVE_VIEW } from '../engine/block/status';
-import { unlockChain } from '../engine/block/unlock';
+import { openChain } from '../engine/chain/openChain';
+import { LOOKING } from '../engine/chain/follow';
+import { compareChains, type Comparison } from '../engine/chain/compare';
+import type { Layer, OpenedChain } from '../engine/chain/layer';
+import { ACTIVE_VIEW } from '../engine/chain/layerStatus';
+import { unlockChain } from '../engine/chain/unlock';
 import { EngineError, invalidRequest } from '../engine/errors';
 import type { OpeningGate } from '../engine/gate/gate';
 import { SECTOR_SIZE } from '../engine/formats/raw/size';

@@ -1,5 +1,5 @@
-import type { OpenedChain } from '../engine/block/layer';
-import type { Ciphers } from '../engine/block/unlock';
+import type { OpenedChain } from '../engine/chain/layer';
+import type { Ciphers } from '../engine/chain/unlock';
 import { Inspector } from '../engine/inspect/inspector';
 import { MapSession } from '../engine/map/mapSession';
 import type { Overview } from '../protocol/inspect';

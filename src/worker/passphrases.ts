@@ -1,4 +1,4 @@
-import type { Layer } from '../engine/block/layer';
+import type { Layer } from '../engine/chain/layer';
 
 /** Whether a layer is what errors call by this name. */
 export function isNamed({ path, filename, source }: Pick<Layer, 'path' | 'filename' | 'source'>, file: string): boolean {

@@ -1,4 +1,4 @@
-import { READING, type Openers } from '../engine/block/follow';
+import { READING, type Openers } from '../engine/chain/follow';
 import { EngineError } from '../engine/errors';
 import { Unreachable, type Connection } from '../engine/io/remote/rangeFetcher';
 

@@ -1,7 +1,7 @@
-import { openChain } from '../engine/block/chain';
-import { LOOKING } from '../engine/block/follow';
-import type { Layer } from '../engine/block/layer';
-import { carryCiphers, encryptedLayers, unlockAll } from '../engine/block/unlock';
+import { openChain } from '../engine/chain/openChain';
+import { LOOKING } from '../engine/chain/follow';
+import type { Layer } from '../engine/chain/layer';
+import { carryCiphers, encryptedLayers, unlockAll } from '../engine/chain/unlock';
 import { EngineError } from '../engine/errors';
 import type { OpeningGate } from '../engine/gate/gate';
 import { DEFAULT_WATCH, FileWatch, type WatchOptions } from '../engine/io/watch';

@@ -1,5 +1,5 @@
 import { BlockGraph } from '../engine/block/graph/blockGraph';
-import { watchingConnections } from '../engine/block/follow';
+import { watchingConnections } from '../engine/chain/follow';
 import type { OpeningGate } from '../engine/gate/gate';
 import type { Connection } from '../engine/io/remote/rangeFetcher';
 import type { CacheFailure, UnreachableImage } from '../protocol/exports';

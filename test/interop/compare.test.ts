@@ -1,8 +1,8 @@
 import { copyFile, mkdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openChain } from '../../src/engine/block/chain';
-import { compareChains, type Comparison } from '../../src/engine/block/compare';
+import { openChain } from '../../src/engine/chain/openChain';
+import { compareChains, type Comparison } from '../../src/engine/chain/compare';
 import { followGate } from '../../src/engine/gate/policies';
 import { makeImage, type RandomImage } from './images';
 import { Random, testCases, testSeed } from './random';

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { openChain } from '../../src/engine/block/chain';
+import { openChain } from '../../src/engine/chain/openChain';
 import { followGate } from '../../src/engine/gate/policies';
 import { readAvailable } from '../../src/engine/io/source';
 import { FileSource } from '../../src/engine/io/file';

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { openChain } from '../../src/engine/block/chain';
-import { openReader } from '../../src/engine/block/node';
-import { unlockChain } from '../../src/engine/block/unlock';
+import { openChain } from '../../src/engine/chain/openChain';
+import { openReader } from '../../src/engine/chain/chainReader';
+import { unlockChain } from '../../src/engine/chain/unlock';
 import { followGate } from '../../src/engine/gate/policies';
 import { makeWithQemuImg, temporaryFolder, writeWithQemuIo } from './tools';
 

@@ -2,7 +2,7 @@ import { closeSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { openChain } from '../../src/engine/block/chain';
+import { openChain } from '../../src/engine/chain/openChain';
 import { EngineError } from '../../src/engine/errors';
 import { readQcow2Metadata } from '../../src/engine/formats/qcow2/metadata';
 import { activeL1, loadL1 } from '../../src/engine/formats/qcow2/tables';

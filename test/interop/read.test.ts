@@ -1,9 +1,9 @@
 import { mkdir, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openChain } from '../../src/engine/block/chain';
-import type { OpenedChain } from '../../src/engine/block/layer';
-import { openReader, type ChainReader } from '../../src/engine/block/node';
+import { openChain } from '../../src/engine/chain/openChain';
+import type { OpenedChain } from '../../src/engine/chain/layer';
+import { openReader, type ChainReader } from '../../src/engine/chain/chainReader';
 import { EngineError } from '../../src/engine/errors';
 import { followGate } from '../../src/engine/gate/policies';
 import { FileSource } from '../../src/engine/io/file';

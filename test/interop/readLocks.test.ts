@@ -4,7 +4,7 @@ import { closeSync, openSync } from 'node:fs';
 import { symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { openChain } from '../../src/engine/block/chain';
+import { openChain } from '../../src/engine/chain/openChain';
 import { EngineError } from '../../src/engine/errors';
 import { followGate } from '../../src/engine/gate/policies';
 import { FileSource } from '../../src/engine/io/file';

@@ -1,7 +1,7 @@
 import { mkdir, rename, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openChain } from '../../src/engine/block/chain';
+import { openChain } from '../../src/engine/chain/openChain';
 import { followGate } from '../../src/engine/gate/policies';
 import { makeWithQemuImg, qemuImg, runTool, temporaryFolder } from './tools';
 

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import { openChain } from '../../src/engine/block/chain';
-import { openReader } from '../../src/engine/block/node';
+import { openChain } from '../../src/engine/chain/openChain';
+import { openReader } from '../../src/engine/chain/chainReader';
 import { EngineError } from '../../src/engine/errors';
 import { followGate } from '../../src/engine/gate/policies';
 import { GuestMap } from '../../src/engine/map/guestMap';
@@ -12,7 +12,7 @@ import { ClassCounter } from '../../src/engine/map/classSource';
 import { FileSource } from '../../src/engine/io/file';
 import { readPadded } from '../../src/engine/io/source';
 import { Pace } from '../../src/engine/pace';
-import { ACTIVE_VIEW } from '../../src/engine/block/status';
+import { ACTIVE_VIEW } from '../../src/engine/chain/layerStatus';
 import { expectSame } from '../unit/qed/nodes';
 import { descriptor } from '../unit/vmdk/files';
 import { settle } from './images';

@@ -1,4 +1,4 @@
-import { openReader, type ChainExtent } from '../../engine/block/node';
+import { openReader, type ChainExtent } from '../../engine/chain/chainReader';
 import { Pace } from '../../engine/pace';
 import { CommandLine, FOLLOW, FORMAT, OUTPUT, type Context } from '../commandLine';
 import { CommandError } from '../errors';

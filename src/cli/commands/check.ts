@@ -1,7 +1,7 @@
 import type { CheckReport } from '../../protocol/check';
-import { openChain } from '../../engine/block/chain';
-import { linkError } from '../../engine/block/complete';
-import type { OpenedChain } from '../../engine/block/layer';
+import { openChain } from '../../engine/chain/openChain';
+import { linkError } from '../../engine/chain/complete';
+import type { OpenedChain } from '../../engine/chain/layer';
 import { checkImage } from '../../engine/check/check';
 import { EngineError } from '../../engine/errors';
 import { followGate, type Follow } from '../../engine/gate/policies';

@@ -1,5 +1,5 @@
-import { compareChains, type Comparison } from '../../engine/block/compare';
-import type { OpenedChain } from '../../engine/block/layer';
+import { compareChains, type Comparison } from '../../engine/chain/compare';
+import type { OpenedChain } from '../../engine/chain/layer';
 import type { Follow } from '../../engine/gate/policies';
 import { CommandLine, FOLLOW, requireCacheMode, type Context } from '../commandLine';
 import { CommandError } from '../errors';

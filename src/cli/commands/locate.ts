@@ -1,5 +1,5 @@
 import type { LayerTranslation, Location, Region } from '../../protocol/inspect';
-import type { OpenedChain } from '../../engine/block/layer';
+import type { OpenedChain } from '../../engine/chain/layer';
 import { CommandLine, FOLLOW, FORMAT, OUTPUT, warn, type Context } from '../commandLine';
 import { withInspector } from '../inspectedChain';
 import { prettyJson, type JsonValue } from '../json';

@@ -1,4 +1,4 @@
-import type { OpenedChain } from '../../engine/block/layer';
+import type { OpenedChain } from '../../engine/chain/layer';
 import { isCancelled } from '../../engine/errors';
 import { parseSize } from '../../engine/manage/sizes';
 import { mapChain } from '../../engine/map/chainMap';

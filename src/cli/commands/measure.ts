@@ -1,7 +1,7 @@
 import type { LayerView } from '../../protocol/place';
-import { ACTIVE_VIEW } from '../../engine/block/status';
+import { ACTIVE_VIEW } from '../../engine/chain/layerStatus';
 import { EngineError } from '../../engine/errors';
-import type { OpenedChain } from '../../engine/block/layer';
+import type { OpenedChain } from '../../engine/chain/layer';
 import { readSnapshotTable } from '../../engine/formats/qcow2/snapshots';
 import { measure as measureSource, measuredSource, type Measurement } from '../../engine/manage/measure';
 import { CommandLine, FORMAT, OUTPUT, type Context } from '../commandLine';

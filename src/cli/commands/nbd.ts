@@ -3,7 +3,7 @@ import { setFlagsFromString } from 'node:v8';
 
 import { BlockGraph } from '../../engine/block/graph/blockGraph';
 import type { OpenedImage } from '../../engine/block/graph/openedImage';
-import type { Layer } from '../../engine/block/layer';
+import type { Layer } from '../../engine/chain/layer';
 import { EngineError } from '../../engine/errors';
 import type { DetectZeroes, NbdExport } from '../../engine/exports/nbdExport';
 import { NbdServer, type NbdAddress } from '../../engine/exports/nbdServer';

@@ -1,4 +1,4 @@
-import { openChain } from '../../engine/block/chain';
+import { openChain } from '../../engine/chain/openChain';
 import { BlockGraph } from '../../engine/block/graph/blockGraph';
 import { filesOf } from '../../engine/block/graph/layerFiles';
 import { JobManager } from '../../engine/jobs/jobManager';

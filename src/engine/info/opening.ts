@@ -1,4 +1,4 @@
-import type { LayerDetail } from '../block/layer';
+import type { LayerDetail } from '../chain/layer';
 import { INT64_MAX, openForCheck } from '../check/opening';
 import { invalidFormat } from '../errors';
 import { readLuksHeader, requireOpenableLuks, type LuksHeader } from '../formats/luks/header';

@@ -3,7 +3,7 @@ import { cacheQuotaOf } from '../formats/qcow2/cacheQuota';
 import type { Qcow2Bitmap } from '../formats/qcow2/bitmaps';
 import { readQcow2Metadata, type Qcow2Metadata } from '../formats/qcow2/metadata';
 import type { Qcow2Snapshot } from '../formats/qcow2/snapshots';
-import { virtualSizeOf } from '../block/detail';
+import { virtualSizeOf } from '../chain/detail';
 import type { ByteSource } from '../io/source';
 import { backingPart, untilNul } from './backingPart';
 import type { FormatPart, SnapshotInfo } from './imageInfo';

@@ -1,10 +1,10 @@
 import type { ClusterInspection } from '../../protocol/inspect';
 import type { LayerView, Place } from '../../protocol/place';
-import type { OpenedChain } from '../block/layer';
+import type { OpenedChain } from '../chain/layer';
 import { FileSource } from '../io/file';
 import { readAvailable } from '../io/source';
 import type { PaceOptions } from '../pace';
-import type { Ciphers } from '../block/unlock';
+import type { Ciphers } from '../chain/unlock';
 import { decryptedBytes, guestBytes, SHOWN_BYTES, type ClusterBytes } from './clusterBytes';
 import { guestCommands, hostCommands } from './commands';
 import { HostNames, type ClusterReferences } from './host/hostNames';

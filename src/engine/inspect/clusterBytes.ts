@@ -1,9 +1,9 @@
 import type { LayerView } from '../../protocol/place';
 import { EngineError } from '../errors';
-import type { OpenedChain } from '../block/layer';
-import { encryptedLayers, type Ciphers } from '../block/unlock';
-import { openReader } from '../block/node';
-import { dataSource } from '../block/status';
+import type { OpenedChain } from '../chain/layer';
+import { encryptedLayers, type Ciphers } from '../chain/unlock';
+import { openReader } from '../chain/chainReader';
+import { dataSource } from '../chain/layerStatus';
 import type { ClusterCipher } from '../formats/qcow2/crypto/clusterCipher';
 import { SECTOR_SIZE } from '../formats/raw/size';
 import { decompressCluster } from '../formats/qcow2/compression';

@@ -1,5 +1,5 @@
 import type { LayerView } from '../../protocol/place';
-import type { Layer } from '../block/layer';
+import type { Layer } from '../chain/layer';
 
 /** The commands of QEMU's tools that show what an inspector shows. */
 

@@ -9,8 +9,8 @@ import type {
   TableShape,
 } from '../../protocol/inspect';
 import type { LayerView, TableId } from '../../protocol/place';
-import type { Layer, OpenedChain } from '../block/layer';
-import type { Ciphers } from '../block/unlock';
+import type { Layer, OpenedChain } from '../chain/layer';
+import type { Ciphers } from '../chain/unlock';
 import { invalidRequest } from '../errors';
 import { readAvailable } from '../io/source';
 import { Pace, type PaceOptions } from '../pace';

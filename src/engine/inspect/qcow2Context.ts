@@ -1,7 +1,7 @@
 import type { ChainLink } from '../../protocol/chain';
 import type { LayerView } from '../../protocol/place';
 import { invalidRequest } from '../errors';
-import type { Layer } from '../block/layer';
+import type { Layer } from '../chain/layer';
 import { readBitmapDirectory, type BitmapDirectory } from '../formats/qcow2/bitmaps';
 import type { Qcow2Metadata } from '../formats/qcow2/metadata';
 import { readSnapshotTable, type SnapshotTable } from '../formats/qcow2/snapshots';

@@ -1,6 +1,6 @@
 import type { ClusterInspection, GuestClass, LayerTranslation } from '../../protocol/inspect';
 import type { LayerView, Place } from '../../protocol/place';
-import type { Layer } from '../block/layer';
+import type { Layer } from '../chain/layer';
 import { L1_OFFSET_MASK, LIMITS } from '../formats/qcow2/structures';
 import type { QedMetadata } from '../formats/qed/metadata';
 import { mapExtents } from '../formats/vmdk/extents';

@@ -1,6 +1,6 @@
 import type { JobInfo, JobPreview, JobRequest, JobSettings, JobVerb } from '../../protocol/jobs';
 import type { BlockGraph } from '../block/graph/blockGraph';
-import type { Layer } from '../block/layer';
+import type { Layer } from '../chain/layer';
 import { invalidRequest } from '../errors';
 import type { OpeningGate } from '../gate/gate';
 import { ioStallMicroseconds } from '../io/pressure';

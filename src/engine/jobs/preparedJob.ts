@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import type { BlockGraph } from '../block/graph/blockGraph';
 import type { ChainImage, OpenedImage } from '../block/graph/openedImage';
-import type { Layer } from '../block/layer';
+import type { Layer } from '../chain/layer';
 import { invalidRequest } from '../errors';
 import type { OpeningGate } from '../gate/gate';
 import { realPath } from '../io/realPath';

@@ -10,8 +10,8 @@ import {
   removeBitmap,
 } from '../formats/qcow2/manage/bitmaps';
 import type { QuietImage } from '../formats/qcow2/manage/quietImage';
-import { openChain } from '../block/chain';
-import { requireComplete } from '../block/complete';
+import { openChain } from '../chain/openChain';
+import { requireComplete } from '../chain/complete';
 import { readerLocks } from '../block/graph/layerFiles';
 import { requireOpenableLayer } from '../info/opening';
 import { acquireLocks } from '../io/imageLocks';

@@ -1,12 +1,12 @@
 import { dirname, isAbsolute } from 'node:path';
 
-import { openChain } from '../block/chain';
-import { requireComplete } from '../block/complete';
+import { openChain } from '../chain/openChain';
+import { requireComplete } from '../chain/complete';
 import { BlockGraph } from '../block/graph/blockGraph';
 import { filesOf, readerLocks, writerRole } from '../block/graph/layerFiles';
 import { keyOf } from '../block/graph/layerOpening';
-import type { Layer } from '../block/layer';
-import { ACTIVE_VIEW } from '../block/status';
+import type { Layer } from '../chain/layer';
+import { ACTIVE_VIEW } from '../chain/layerStatus';
 import type { BlockNode } from '../block/blockNode';
 import { invalidFormat, invalidRequest, readOnlyImage, reworded } from '../errors';
 import { Qcow2Node } from '../formats/qcow2/write/qcow2Node';

@@ -1,6 +1,6 @@
 import type { ImageFormat } from '../../protocol/chain';
-import { activeName, openChain } from '../block/chain';
-import { requireComplete } from '../block/complete';
+import { activeName, openChain } from '../chain/openChain';
+import { requireComplete } from '../chain/complete';
 import type { Preallocation } from '../block/blockNode';
 import { readerLocks } from '../block/graph/layerFiles';
 import { EngineError, errnoOf, invalidRequest } from '../errors';

@@ -1,7 +1,7 @@
 import type { ImageFormat } from '../../protocol/chain';
 import { BlockGraph } from '../block/graph/blockGraph';
 import type { OpenedImage } from '../block/graph/openedImage';
-import type { Layer } from '../block/layer';
+import type { Layer } from '../chain/layer';
 import type { TrackedNode } from '../block/trackedNode';
 import { EngineError } from '../errors';
 import { QuietImage } from '../formats/qcow2/manage/quietImage';

@@ -1,7 +1,7 @@
 import type { LayerView } from '../../protocol/place';
-import type { OpenedChain } from '../block/layer';
-import { openReader } from '../block/node';
-import { QemuChainStatus, STATUS } from '../block/qemuStatus';
+import type { OpenedChain } from '../chain/layer';
+import { openReader } from '../chain/chainReader';
+import { QemuChainStatus, STATUS } from '../chain/qemuStatus';
 import { invalidRequest } from '../errors';
 import { listBitmaps, type StoredBitmap } from '../formats/qcow2/manage/bitmapStore';
 import { qcow2Settings, type Qcow2Settings } from '../formats/qcow2/manage/createOptions';

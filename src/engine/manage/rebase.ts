@@ -1,8 +1,8 @@
 import { BlockGraph } from '../block/graph/blockGraph';
 import type { OpenedImage } from '../block/graph/openedImage';
 import type { BlockNode } from '../block/blockNode';
-import type { Layer } from '../block/layer';
-import { readDetail } from '../block/detail';
+import type { Layer } from '../chain/layer';
+import { readDetail } from '../chain/detail';
 import { EngineError, reworded, unsupportedRequest } from '../errors';
 import { setBackingLink } from '../formats/qcow2/manage/backingLink';
 import { QuietImage } from '../formats/qcow2/manage/quietImage';

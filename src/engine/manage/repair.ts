@@ -1,5 +1,5 @@
 import type { CheckOptions, CheckReport } from '../../protocol/check';
-import { openChain } from '../block/chain';
+import { openChain } from '../chain/openChain';
 import { FileSource } from '../io/file';
 import { FileStorage } from '../io/fileStorage';
 import { acquireLocks } from '../io/imageLocks';

@@ -1,5 +1,5 @@
 import type { LayerView } from '../../protocol/place';
-import type { OpenedChain } from '../block/layer';
+import type { OpenedChain } from '../chain/layer';
 import { Pace, type PaceOptions } from '../pace';
 import { ExtentEmitter, type ExtentSink } from './extents';
 import { ACTIVE_VIEW, layerMappings } from './mappings';

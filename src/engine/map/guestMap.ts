@@ -1,6 +1,6 @@
 import type { LayerView } from '../../protocol/place';
 import type { MapMode } from '../../protocol/inspect';
-import type { OpenedChain } from '../block/layer';
+import type { OpenedChain } from '../chain/layer';
 import type { ByteSource } from '../io/source';
 import { Pace } from '../pace';
 import { MAX_CLASSES, type ClassSink, type ClassSource, type MapClass } from './classSource';

@@ -1,4 +1,4 @@
-import type { Layer } from '../block/layer';
+import type { Layer } from '../chain/layer';
 import { invalidRequest } from '../errors';
 import type { QedMetadata } from '../formats/qed/metadata';
 import type { Qcow2Metadata } from '../formats/qcow2/metadata';

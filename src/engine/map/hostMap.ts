@@ -1,4 +1,4 @@
-import type { Layer } from '../block/layer';
+import type { Layer } from '../chain/layer';
 import type { Pace } from '../pace';
 import { ClassArray, type ClassSink, type ClassSource } from './classSource';
 import type { EntryCounter } from './entryCounter';

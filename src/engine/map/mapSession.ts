@@ -1,5 +1,5 @@
 import type { MapCellInfo, MapRequest, MapShape, MapTile, MapTileRequest, Usage } from '../../protocol/inspect';
-import type { OpenedChain } from '../block/layer';
+import type { OpenedChain } from '../chain/layer';
 import { invalidRequest } from '../errors';
 import { Pace, type PaceOptions } from '../pace';
 import type { ClassSource } from './classSource';

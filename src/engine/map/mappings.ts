@@ -1,5 +1,5 @@
 import type { LayerView } from '../../protocol/place';
-import type { Layer } from '../block/layer';
+import type { Layer } from '../chain/layer';
 import { invalidRequest } from '../errors';
 import { readSnapshotTable } from '../formats/qcow2/snapshots';
 import { activeL1, type L1Location } from '../formats/qcow2/tables';

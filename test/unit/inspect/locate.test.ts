@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { layerStatus } from '../../../src/engine/block/status';
+import { layerStatus } from '../../../src/engine/chain/layerStatus';
 import { Qcow2Builder } from '../../../src/engine/formats/qcow2/builder';
 import { Inspector } from '../../../src/engine/inspect/inspector';
 import { traceLayer } from '../../../src/engine/inspect/trace';

@@ -1,7 +1,7 @@
 import type { ChainLink, ImageFormat } from '../../../src/protocol/chain';
-import { readDetail, virtualSizeOf } from '../../../src/engine/block/detail';
-import type { OpenedChain } from '../../../src/engine/block/layer';
-import { summarizeImage } from '../../../src/engine/block/summary';
+import { readDetail, virtualSizeOf } from '../../../src/engine/chain/detail';
+import type { OpenedChain } from '../../../src/engine/chain/layer';
+import { summarizeImage } from '../../../src/engine/chain/summary';
 import type { BuiltImage } from '../../../src/engine/formats/qcow2/builder';
 import type { ByteSource } from '../../../src/engine/io/source';
 import { Inspector } from '../../../src/engine/inspect/inspector';

@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import esbuild from 'esbuild';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { openReader } from '../../../src/engine/block/node';
+import { openReader } from '../../../src/engine/chain/chainReader';
 import { EngineError } from '../../../src/engine/errors';
 import { Qcow2Builder } from '../../../src/engine/formats/qcow2/builder';
 import { CopySource } from '../../../src/engine/manage/copy/copySource';
 import { DecodeThreads } from '../../../src/engine/manage/copy/decodeThreads';
-import { memoryChain, memoryImage } from '../block/memoryChain';
+import { memoryChain, memoryImage } from '../chain/memoryChain';
 import type { MemorySource } from '../io/memorySource';
 
 const CLUSTER_BITS = 18;

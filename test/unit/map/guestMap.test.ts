@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
-import type { OpenedChain } from '../../../src/engine/block/layer';
-import { layerStatus } from '../../../src/engine/block/status';
+import type { OpenedChain } from '../../../src/engine/chain/layer';
+import { layerStatus } from '../../../src/engine/chain/layerStatus';
 import { Qcow2Builder } from '../../../src/engine/formats/qcow2/builder';
 import { readSnapshotTable } from '../../../src/engine/formats/qcow2/snapshots';
 import { ClassArray } from '../../../src/engine/map/classSource';

@@ -5,9 +5,9 @@ import { deflateSync } from 'node:zlib';
 
 import { afterAll, describe, expect, it } from 'vitest';
 
-import { openChain } from '../../../src/engine/block/chain';
-import { openReader } from '../../../src/engine/block/node';
-import { ACTIVE_VIEW } from '../../../src/engine/block/status';
+import { openChain } from '../../../src/engine/chain/openChain';
+import { openReader } from '../../../src/engine/chain/chainReader';
+import { ACTIVE_VIEW } from '../../../src/engine/chain/layerStatus';
 import { EngineError } from '../../../src/engine/errors';
 import { followGate } from '../../../src/engine/gate/policies';
 import { Inspector } from '../../../src/engine/inspect/inspector';

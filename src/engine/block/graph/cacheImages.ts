@@ -7,7 +7,7 @@ import { Qcow2Node } from '../../formats/qcow2/write/qcow2Node';
 import { FileStorage } from '../../io/fileStorage';
 import { acquireLocks, changeLocks, mayLock, takeLocks } from '../../io/imageLocks';
 import type { BlockNode } from '../blockNode';
-import type { Layer } from '../layer';
+import type { Layer } from '../../chain/layer';
 import type { GraphNode } from './graphNode';
 import { withFiles } from './layerOpening';
 

@@ -2,7 +2,7 @@ import type { ClusterCipher } from '../../formats/qcow2/crypto/clusterCipher';
 import type { CacheWarming } from '../../cache/warming';
 import type { Qcow2Hooks } from '../../formats/qcow2/write/nodeOptions';
 import type { ImageLock } from '../../io/imageLocks';
-import type { Layer } from '../layer';
+import type { Layer } from '../../chain/layer';
 import type { TrackedNode } from '../trackedNode';
 import type { NodeParent } from './permissions';
 

@@ -2,7 +2,7 @@ import { cacheQuotaOf } from '../../formats/qcow2/cacheQuota';
 import { FileSource } from '../../io/file';
 import type { ImageLock, LockRole } from '../../io/imageLocks';
 import type { ByteSource } from '../../io/source';
-import type { Layer } from '../layer';
+import type { Layer } from '../../chain/layer';
 
 /** The open files of an image: its own, and those that hold its data. */
 export function filesOf({ source, detail }: Layer): readonly ByteSource[] {

@@ -10,8 +10,8 @@ import type { ImageLock } from '../../io/imageLocks';
 import { openRemote } from '../../io/remote/openRemote';
 import type { ByteSource } from '../../io/source';
 import type { Storage } from '../../io/storage';
-import { backingReference, readDetail, virtualSizeOf } from '../detail';
-import type { Layer } from '../layer';
+import { backingReference, readDetail, virtualSizeOf } from '../../chain/detail';
+import type { Layer } from '../../chain/layer';
 import { filesOf, readerLocks, writerRole } from './layerFiles';
 
 /** Equal for two names of one file, and different for what is seen of it. */

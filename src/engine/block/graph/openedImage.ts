@@ -4,8 +4,8 @@ import type { LayerView } from '../../../protocol/place';
 import type { Qcow2Hooks } from '../../formats/qcow2/write/nodeOptions';
 import type { OpeningGate } from '../../gate/gate';
 import type { BlockNode } from '../blockNode';
-import type { Openers } from '../follow';
-import type { Layer } from '../layer';
+import type { Openers } from '../../chain/follow';
+import type { Layer } from '../../chain/layer';
 import type { GuestObserver, TrackedNode } from '../trackedNode';
 
 export interface BlockGraphOptions {

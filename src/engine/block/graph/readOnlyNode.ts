@@ -6,9 +6,9 @@ import type { ByteSource } from '../../io/source';
 import { dataAhead } from '../above';
 import type { BlockNode, DataAhead, NodeStatus } from '../blockNode';
 import { requireInside } from '../inFlight';
-import type { LayerDetail } from '../layer';
-import type { ReadableLayer } from '../node';
-import { ReadStack, type StackLayer } from '../readStack';
+import type { LayerDetail } from '../../chain/layer';
+import type { ReadableLayer } from '../../chain/chainReader';
+import { ReadStack, type StackLayer } from '../../chain/readStack';
 import { TrackedNode } from '../trackedNode';
 
 /** Counts the changes of a graph's shape: what was found out of chains before the last one is no longer so. */

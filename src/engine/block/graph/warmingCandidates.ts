@@ -1,7 +1,7 @@
 import { Election } from '../../cache/election';
 import { FileSource } from '../../io/file';
-import type { OpenedChain } from '../layer';
-import { ACTIVE_VIEW } from '../status';
+import type { OpenedChain } from '../../chain/layer';
+import { ACTIVE_VIEW } from '../../chain/layerStatus';
 import { mayWarm, quotaOf } from './cacheImages';
 import type { GraphNode } from './graphNode';
 import { keyOf } from './layerOpening';

@@ -1,6 +1,6 @@
 import type { HostClass, Region } from '../../../protocol/inspect';
 import type { Place } from '../../../protocol/place';
-import type { Layer } from '../../block/layer';
+import type { Layer } from '../../chain/layer';
 import { isCancelled } from '../../errors';
 import { Pace, type PaceOptions } from '../../pace';
 import { structuresOf } from '../overview/overview';

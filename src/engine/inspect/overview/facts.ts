@@ -1,6 +1,6 @@
 import type { Overview } from '../../../protocol/inspect';
 import type { Place } from '../../../protocol/place';
-import type { Layer } from '../../block/layer';
+import type { Layer } from '../../chain/layer';
 import { exactSize, humanSize, visible } from '../wording';
 
 export type Fact = Overview['facts'][number];

@@ -1,8 +1,8 @@
 import type { ChainLink, LinkState, RefusalReason, UsageState } from '../../../protocol/chain';
 import type { Notice } from '../../../protocol/inspect';
 import type { Place } from '../../../protocol/place';
-import type { Layer, OpenedChain } from '../../block/layer';
-import { encryptedLayers, type Ciphers } from '../../block/unlock';
+import type { Layer, OpenedChain } from '../../chain/layer';
+import { encryptedLayers, type Ciphers } from '../../chain/unlock';
 import { CRYPT_METHOD } from '../../formats/qcow2/crypto/open';
 import { mapExtents, vmdkProblems } from '../../formats/vmdk/extents';
 import type { Problem } from '../../formats/problem';

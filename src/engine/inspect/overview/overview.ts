@@ -1,8 +1,8 @@
 import type { Overview, StructureView } from '../../../protocol/inspect';
 import { EngineError } from '../../errors';
 import { grainSizeOf } from '../../formats/vmdk/extents';
-import type { Layer, OpenedChain } from '../../block/layer';
-import type { Ciphers } from '../../block/unlock';
+import type { Layer, OpenedChain } from '../../chain/layer';
+import type { Ciphers } from '../../chain/unlock';
 import { commonFacts, type Fact } from './facts';
 import { notices } from './notices';
 import { qcow2Facts, qcow2Structures } from './qcow2';

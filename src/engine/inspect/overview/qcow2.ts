@@ -1,6 +1,6 @@
 import type { StructureView } from '../../../protocol/inspect';
 import type { Place } from '../../../protocol/place';
-import type { Layer } from '../../block/layer';
+import type { Layer } from '../../chain/layer';
 import type { Qcow2Metadata } from '../../formats/qcow2/metadata';
 import { EXTENSION, V2_HEADER_LENGTH } from '../../formats/qcow2/structures';
 import { readAvailable } from '../../io/source';

@@ -1,6 +1,6 @@
 import type { StructureView } from '../../../protocol/inspect';
 import type { Place } from '../../../protocol/place';
-import type { Layer } from '../../block/layer';
+import type { Layer } from '../../chain/layer';
 import type { QedMetadata } from '../../formats/qed/metadata';
 import { readAvailable } from '../../io/source';
 import { fieldLength } from '../../layout/fields';

@@ -1,5 +1,5 @@
 import type { FieldView, StructureView } from '../../../protocol/inspect';
-import type { Layer } from '../../block/layer';
+import type { Layer } from '../../chain/layer';
 import { grainSizeOf } from '../../formats/vmdk/extents';
 import type { VmdkMetadata } from '../../formats/vmdk/metadata';
 import { readAvailable } from '../../io/source';

@@ -1,7 +1,7 @@
 import type { TablePage, TableRequest, TableShape } from '../../../protocol/inspect';
 import type { LayerView, TableId } from '../../../protocol/place';
 import { invalidRequest } from '../../errors';
-import type { Layer } from '../../block/layer';
+import type { Layer } from '../../chain/layer';
 import type { Pace } from '../../pace';
 import type { Qcow2Context } from '../qcow2Context';
 import { BitmapTableReader } from './qcow2BitmapTable';

@@ -1,7 +1,7 @@
 import { allEnded, type Awaitable } from '../../awaitable';
-import type { Layer, OpenedChain } from '../../block/layer';
-import { openReader, type ChainReader } from '../../block/node';
-import { dataSource } from '../../block/status';
+import type { Layer, OpenedChain } from '../../chain/layer';
+import { openReader, type ChainReader } from '../../chain/chainReader';
+import { dataSource } from '../../chain/layerStatus';
 import type { ClusterCipher } from '../../formats/qcow2/crypto/clusterCipher';
 import { SECTOR_SIZE } from '../../formats/raw/size';
 import type { ByteSource } from '../../io/source';

@@ -1,9 +1,9 @@
 import type { LayerView } from '../../../protocol/place';
-import { openChain } from '../../block/chain';
-import { requireComplete } from '../../block/complete';
+import { openChain } from '../../chain/openChain';
+import { requireComplete } from '../../chain/complete';
 import { readerLocks } from '../../block/graph/layerFiles';
-import type { Layer } from '../../block/layer';
-import { unlockChain } from '../../block/unlock';
+import type { Layer } from '../../chain/layer';
+import { unlockChain } from '../../chain/unlock';
 import { EngineError } from '../../errors';
 import { readSnapshotTable } from '../../formats/qcow2/snapshots';
 import { requireOpenableLayer } from '../../info/opening';

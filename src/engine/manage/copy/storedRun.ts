@@ -1,5 +1,5 @@
-import type { OpenedChain } from '../../block/layer';
-import type { ChainExtent, ChainReader } from '../../block/node';
+import type { OpenedChain } from '../../chain/layer';
+import type { ChainExtent, ChainReader } from '../../chain/chainReader';
 import type { Qcow2Metadata } from '../../formats/qcow2/metadata';
 import type { StoredCluster } from './decodeProtocol';
 

@@ -7,7 +7,7 @@ import type { ByteSource } from '../io/source';
 import { seemsPreallocated } from '../map/preallocation';
 import type { Pace } from '../pace';
 import type { Layer, LayerDetail } from './layer';
-import { dataSource, layerStatus } from './status';
+import { dataSource, layerStatus } from './layerStatus';
 
 /*
  * Block status to the bit as QEMU's block layer has it (7.2: block/io.c, bdrv_co_common_block_status_above). `qemu-img compare -s`

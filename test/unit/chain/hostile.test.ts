@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { readDetail, virtualSizeOf } from '../../../src/engine/block/detail';
-import { openReader } from '../../../src/engine/block/node';
-import { layerStatus } from '../../../src/engine/block/status';
-import { summarizeImage } from '../../../src/engine/block/summary';
+import { readDetail, virtualSizeOf } from '../../../src/engine/chain/detail';
+import { openReader } from '../../../src/engine/chain/chainReader';
+import { layerStatus } from '../../../src/engine/chain/layerStatus';
+import { summarizeImage } from '../../../src/engine/chain/summary';
 import { EngineError } from '../../../src/engine/errors';
 import { Qcow2Builder } from '../../../src/engine/formats/qcow2/builder';
 import { QCOW2_HEADER } from '../../../src/engine/formats/qcow2/structures';

@@ -1,6 +1,6 @@
 import type { ChainLink } from '../../../src/protocol/chain';
-import { backingReference, readDetail, virtualSizeOf } from '../../../src/engine/block/detail';
-import type { Layer, OpenedChain } from '../../../src/engine/block/layer';
+import { backingReference, readDetail, virtualSizeOf } from '../../../src/engine/chain/detail';
+import type { Layer, OpenedChain } from '../../../src/engine/chain/layer';
 import type { BuiltImage } from '../../../src/engine/formats/qcow2/builder';
 import type { ByteSource } from '../../../src/engine/io/source';
 import { MemorySource } from '../io/memorySource';

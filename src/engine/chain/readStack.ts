@@ -4,7 +4,7 @@ import { EngineError, invalidFormat, invalidRequest } from '../errors';
 import type { CompressedDescriptor, GuestExtent, LayerStatus } from '../formats/extent';
 import { NotLoaded } from '../io/loading';
 import type { ByteSource } from '../io/source';
-import type { BlockNode } from './blockNode';
+import type { BlockNode } from '../block/blockNode';
 import { ExtentWindows } from './extentWindows';
 
 /** One layer of a chain, as reading it needs it: its own allocation, and its own bytes. Over a slow source all may throw `NotLoaded`. */

@@ -3,9 +3,9 @@ import type { ClusterCipher } from '../formats/qcow2/crypto/clusterCipher';
 import { FileSource } from '../io/file';
 import { Pace, type PaceOptions } from '../pace';
 import type { Layer, OpenedChain } from './layer';
-import { openReader, type ChainReader } from './node';
+import { openReader, type ChainReader } from './chainReader';
 import { QemuChainStatus, STATUS } from './qemuStatus';
-import { dataSource } from './status';
+import { dataSource } from './layerStatus';
 
 export interface CompareOptions extends PaceOptions {
   /** Sizes and allocation must be the same too, as with `qemu-img compare -s`. */

@@ -9,10 +9,10 @@ import { CompressedClusters } from '../formats/qcow2/reader';
 import { SECTOR_SIZE } from '../formats/raw/size';
 import type { ByteSource } from '../io/source';
 import { requireComplete, requireReadable, requireSameParents } from './complete';
-import { requireInside } from './inFlight';
+import { requireInside } from '../block/inFlight';
 import type { Layer, OpenedChain } from './layer';
 import { ReadStack, type StackLayer } from './readStack';
-import { ACTIVE_VIEW, allocationUnit, dataSource, layerStatus } from './status';
+import { ACTIVE_VIEW, allocationUnit, dataSource, layerStatus } from './layerStatus';
 
 /** A stretch of guest bytes that one layer of the chain supplies, or none. */
 export interface ChainExtent {

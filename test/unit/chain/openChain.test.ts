@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ChainLink } from '../../../src/protocol/chain';
-import { openChain, type OpenChainOptions } from '../../../src/engine/block/chain';
+import { openChain, type OpenChainOptions } from '../../../src/engine/chain/openChain';
 import { Qcow2Builder } from '../../../src/engine/formats/qcow2/builder';
 import type { GateDecision, NamedFile, OpeningGate } from '../../../src/engine/gate/gate';
 import { followGate } from '../../../src/engine/gate/policies';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { openReader, type ChainReader } from '../../../src/engine/block/node';
-import { layerStatus } from '../../../src/engine/block/status';
+import { openReader, type ChainReader } from '../../../src/engine/chain/chainReader';
+import { layerStatus } from '../../../src/engine/chain/layerStatus';
 import { Qcow2Builder, type BuilderOptions } from '../../../src/engine/formats/qcow2/builder';
 import { MemorySource } from '../io/memorySource';
 import { memoryChain, memoryImage } from './memoryChain';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { compareChains } from '../../../src/engine/block/compare';
+import { compareChains } from '../../../src/engine/chain/compare';
 import { Qcow2Builder } from '../../../src/engine/formats/qcow2/builder';
 import { MemorySource } from '../io/memorySource';
 import { memoryChain, memoryImage } from './memoryChain';
