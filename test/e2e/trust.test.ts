@@ -49,7 +49,7 @@ describe('what images name', () => {
 
   it('is not opened in restricted mode', async () => {
     await window.treeRow('inside.qcow2, not opened: the workspace is not trusted').waitFor();
-    assert.equal(await window.isRestricted(), true);
+    await window.untilRestricted();
     await window.treeRow('outside.qcow2, not opened: the workspace is not trusted').waitFor();
     await window.page.locator('.tree-explorer-viewlet-tree-view .message').getByText('Restricted mode').waitFor();
     await window.screenshot('restricted');

@@ -229,16 +229,21 @@ export class VsCodeWindow {
   }
 
   /** Whether the window is in restricted mode, as its status bar says. */
-  async isRestricted(): Promise<boolean> {
-    return this.page.locator('.statusbar-item').filter({ hasText: 'Restricted Mode' }).isVisible();
+  /** Waits until the window says that its folder is not trusted, which it does a while after it has opened. */
+  async untilRestricted(): Promise<void> {
+    await this.restrictedMode.waitFor();
   }
 
   /** Grants trust to the open folder, as a person does. */
   async trustWorkspace(): Promise<void> {
     await this.runCommand('Workspaces: Manage Workspace Trust');
     await this.page.locator('.workspace-trust-editor').getByRole('button', { name: 'Trust', exact: true }).click();
-    await this.page.locator('.statusbar-item').filter({ hasText: 'Restricted Mode' }).waitFor({ state: 'detached' });
+    await this.restrictedMode.waitFor({ state: 'detached' });
     await this.runCommand('View: Close Editor');
+  }
+
+  private get restrictedMode(): Locator {
+    return this.page.locator('.statusbar-item').filter({ hasText: 'Restricted Mode' });
   }
 
   /** Keeps a picture of the window among the test results, or at `path` when it is absolute. */

@@ -53,9 +53,16 @@ export function guestBytes(
   }
   const layer = supplier?.inspected.layer;
   const encrypted = layer !== undefined && encryptedLayers(chain).includes(layer);
-  // QEMU does not encrypt compressed clusters (seen with qemu-io 7.2).
-  if (encrypted && !ciphers.has(layer) && found !== 'compressed' && !(whole && found === 'zero')) {
-    return LOCKED;
+  const decompressed = `Decompressed (${supplier?.inspected.qcow2?.metadata.compressionType ?? 'zlib'}).`;
+  if (encrypted && !ciphers.has(layer)) {
+    // QEMU does not encrypt compressed clusters (seen with qemu-io 7.2).
+    const bytes = found === 'compressed' ? lenientBytes(supplier!, Math.min(SHOWN_BYTES, guest.length)) : null;
+    if (bytes) {
+      return { bytes, note: decompressed };
+    }
+    if (!(whole && found === 'zero')) {
+      return LOCKED;
+    }
   }
   const read = readAsGuest(chain, ciphers, view, guest);
   if (supplier === null || (whole && found === 'zero')) {
@@ -72,7 +79,7 @@ export function guestBytes(
       : 'Its subclusters come from several places; these are the bytes that the guest reads.';
     return {
       bytes: read.bytes,
-      note: found === 'compressed' ? `Decompressed (${supplier.inspected.qcow2?.metadata.compressionType ?? 'zlib'}).` : note,
+      note: found === 'compressed' ? decompressed : note,
     };
   }
   // What a driver refuses to read as a whole may still have this cluster.

@@ -78,7 +78,6 @@ async function commitLocked(
     readOnly: false,
     user: 'a commit',
     durable,
-    copied: true,
     signal,
     passphraseOf: ({ depth: below }) => passphraseOf?.(found[depth + below]!) ?? null,
   });

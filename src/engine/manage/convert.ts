@@ -209,7 +209,6 @@ function openTarget(request: ConvertRequest, format: ImageFormat | null, context
     readOnly: false,
     user: 'a conversion',
     durable,
-    copied: true,
     signal,
     passphraseOf: create ? ({ depth }) => (depth === 0 ? own : null) : context.targetPassphraseOf,
   });

@@ -17,7 +17,7 @@ import { GraphChanges } from './graphChanges';
 import { nodesAbove, type GraphNode } from './graphNode';
 import { ImageDrivers } from './imageDrivers';
 import { filesOf, readerLocks } from './layerFiles';
-import { cipherOf, keyOf, openForWriting, pastCache, reread, withFiles } from './layerOpening';
+import { cipherOf, keyOf, openForWriting, reread, withFiles } from './layerOpening';
 import { NodesInUse } from './nodesInUse';
 import type { BlockGraphOptions, OpenedImage, OpenImageOptions } from './openedImage';
 import { backingParent, fillingParent, requireCompatible, rootParent, stableParent, type NodeParent } from './permissions';
@@ -121,7 +121,7 @@ export class BlockGraph {
   }
 
   private async addLayer(found: Layer, key: string, backing: GraphNode | null, options: SeenImageOptions): Promise<GraphNode> {
-    const { readOnly, view, forceShare = false, passphraseOf, hooks, signal, durable, copied } = options;
+    const { readOnly, view, forceShare = false, passphraseOf, hooks, signal, durable } = options;
     const cipher = await cipherOf(found, passphraseOf, signal);
     let locks: readonly ImageLock[] = [];
     let layer = found;
@@ -141,11 +141,10 @@ export class BlockGraph {
       }
       const written = await openForWriting(layer, acquireLocks, durable);
       locks = written.locks;
-      const storages = copied === true && durable !== false ? written.storages.map(pastCache) : written.storages;
       try {
-        image = await this.drivers.writer(layer, storages, backing, cipher, hooks);
+        image = await this.drivers.writer(layer, written.storages, backing, cipher, hooks);
       } catch (error) {
-        storages.forEach((storage) => storage.close());
+        written.storages.forEach((storage) => storage.close());
         throw error;
       }
       filesOf(layer).forEach((file) => file.close());

@@ -3,7 +3,6 @@ import { invalidFormat, readOnlyImage } from '../../errors';
 import type { ClusterCipher } from '../../formats/qcow2/crypto/clusterCipher';
 import { openCipher } from '../../formats/qcow2/crypto/open';
 import { remoteNameOf } from '../../gate/remoteName';
-import { DirectStorage } from '../../io/directStorage';
 import { FileSource } from '../../io/file';
 import { FileStorage } from '../../io/fileStorage';
 import type { ImageLock } from '../../io/imageLocks';
@@ -53,11 +52,6 @@ export async function openForWriting(
     storages.forEach((storage) => storage.close());
     throw error;
   }
-}
-
-/** For long writes to go past the page cache, where they can. */
-export function pastCache(storage: Storage): Storage {
-  return storage instanceof FileStorage ? DirectStorage.over(storage) : storage;
 }
 
 /** The image's own file on a server, to write it. @throws EngineError `request.readOnly` for what is only read, `network.failed` */

@@ -44,8 +44,6 @@ export interface OpenImageOptions {
   readonly signal?: AbortSignal | undefined;
   /** False: nothing of what is written is flushed (QEMU's `cache=unsafe`), for an image that is worth nothing before it is complete. */
   readonly durable?: boolean | undefined;
-  /** Much is written and then flushed, by a copy and no guest: it may go past the page cache. */
-  readonly copied?: boolean | undefined;
   /** Cache images (docs/cache-image.md) below it take in what is read through them. */
   readonly warmCaches?: boolean | undefined;
 }

@@ -3,12 +3,10 @@ import type { BlockNode } from '../../block/blockNode';
 import { EngineError, reworded } from '../../errors';
 import { Qcow2Node } from '../../formats/qcow2/write/qcow2Node';
 import { SECTOR_SIZE } from '../../formats/raw/size';
-import { DirectStorage } from '../../io/directStorage';
-import { pageMemory } from '../../io/pageMemory';
 import { isZero } from '../../isZero';
 import { Pace, type PaceOptions } from '../../pace';
 import type { CopySource } from './copySource';
-import { dataStorageOf, WriteBehind } from './writeBehind';
+import { WriteBehind } from './writeBehind';
 import { zeroRuns } from './zeroRuns';
 
 export interface CopyDiskOptions extends PaceOptions {
@@ -29,11 +27,9 @@ export interface CopyDiskOptions extends PaceOptions {
 export const DEFAULT_SPARSE = 4096;
 /** Bytes that are copied at a time, at least a cluster: as many as the processor's cache holds. */
 const CHUNK = 512 * 1024;
-/** The same where the disk is written directly, which likes fewer and longer requests. */
-const DIRECT_CHUNK = 2 * 1024 * 1024;
 /** Chunks that are being decompressed at the same time. */
 const AHEAD = 6;
-/** Chunks that are being written at the same time, by disks that take their time. */
+/** Chunks that are being written at the same time, to servers that take their time. */
 const BEHIND = 3;
 /** Holes in raw files are made of these. */
 const RAW_UNIT = 4096;
@@ -67,7 +63,6 @@ class DiskCopy {
   private readonly align: number;
   private readonly unit: number;
   private readonly chunkBytes: number;
-  private readonly direct: boolean;
   private readonly spare: Buffer[] = [];
   private readonly behind: WriteBehind;
   private readonly writes: Promise<void>[] = [];
@@ -86,8 +81,7 @@ class DiskCopy {
     const wanted = sparseBytes > 0 ? 2 ** Math.floor(Math.log2(sparseBytes)) : SECTOR_SIZE;
     const leavesUnits = targetBackingSize !== null && !compressed;
     this.unit = leavesUnits ? wanted : Math.max(wanted, target.clusterSize === null ? SECTOR_SIZE : clusterUnit);
-    this.direct = dataStorageOf(target) instanceof DirectStorage;
-    this.chunkBytes = Math.max(this.direct ? DIRECT_CHUNK : CHUNK, cluster);
+    this.chunkBytes = Math.max(CHUNK, cluster);
   }
 
   async run(): Promise<void> {
@@ -215,7 +209,7 @@ class DiskCopy {
 
   /** A buffer for a chunk, which threads can decode into. */
   private take(): Buffer {
-    return this.spare.pop() ?? (this.direct ? pageMemory(this.chunkBytes) : Buffer.from(new SharedArrayBuffer(this.chunkBytes)));
+    return this.spare.pop() ?? Buffer.from(new SharedArrayBuffer(this.chunkBytes));
   }
 
   /** Reads a chunk that cannot be read as a whole sector by sector. */

@@ -48,7 +48,7 @@ export class WriteBehind {
 }
 
 /** What the bytes of an image are written to; null where that is not known. */
-export function dataStorageOf(node: BlockNode): Storage | null {
+function dataStorageOf(node: BlockNode): Storage | null {
   if (node instanceof Qcow2Node) {
     return node.dataFile ?? node.storage;
   }
