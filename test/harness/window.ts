@@ -228,7 +228,6 @@ export class VsCodeWindow {
     await this.page.locator(`.monaco-workbench.${windowClass}`).waitFor();
   }
 
-  /** Whether the window is in restricted mode, as its status bar says. */
   /** Waits until the window says that its folder is not trusted, which it does a while after it has opened. */
   async untilRestricted(): Promise<void> {
     await this.restrictedMode.waitFor();
@@ -242,10 +241,6 @@ export class VsCodeWindow {
     await this.runCommand('View: Close Editor');
   }
 
-  private get restrictedMode(): Locator {
-    return this.page.locator('.statusbar-item').filter({ hasText: 'Restricted Mode' });
-  }
-
   /** Keeps a picture of the window among the test results, or at `path` when it is absolute. */
   async screenshot(path: string): Promise<void> {
     const file = path.startsWith('/') ? path : join(RESULTS, 'screenshots', `${path}.png`);
@@ -253,6 +248,10 @@ export class VsCodeWindow {
     // The pointer would leave its hover in the picture.
     await this.page.mouse.move(0, 0);
     await this.page.screenshot({ path: file, animations: 'disabled', caret: 'hide' });
+  }
+
+  private get restrictedMode(): Locator {
+    return this.page.locator('.statusbar-item').filter({ hasText: 'Restricted Mode' });
   }
 }
 
