@@ -61,8 +61,13 @@ const node = {
 const bundles = [
   {
     outdir: 'dist',
+    entryPoints: { extension: 'src/extension.ts' },
+    // Read each time that a window opens, and nothing is hot there: it is small, and names stay whatever they cost.
+    settings: { ...node, minify: !options.watch, keepNames: true },
+  },
+  {
+    outdir: 'dist',
     entryPoints: {
-      extension: 'src/extension.ts',
       worker: 'src/worker/main.ts',
       sample: 'src/sample/main.ts',
       remoteThread: 'src/engine/io/remote/remoteThread.ts',
