@@ -8,16 +8,13 @@ import { promisify } from 'node:util';
 import * as vscode from 'vscode';
 
 import type { ChainscopeApi } from '../../src/extension';
-import type { ExportInfo } from '../../src/protocol/exports';
+import { exported } from './exported';
 import { api, workspaceFolder } from './extension';
 import { choosesFile, Person, picks, types } from './person';
 import { ImageFolder } from '../harness/imageFolder';
 import { ShownTree, type ShownRow } from './tree';
 
 const run = promisify(execFile);
-
-/** How long something may take to be told, in milliseconds. */
-const PATIENCE = 20_000;
 
 describe('NBD exports', () => {
   let images: ImageFolder;
@@ -60,7 +57,7 @@ describe('NBD exports', () => {
     assert.deepEqual(offered.contexts.toSorted(), ['base:allocation', 'qemu:allocation-depth', 'qemu:dirty-bitmap:backup']);
 
     await run('qemu-io', ['-f', 'raw', '-c', 'read -P 1 0 1M', '-c', 'write -P 9 2M 64k', '-c', 'flush', target]);
-    await exported(({ bytesRead, bytesWritten }) => bytesRead >= 1024 ** 2 && bytesWritten >= 64 * 1024);
+    await exported(({ clients, bytesRead, bytesWritten }) => clients === 0 && bytesRead >= 1024 ** 2 && bytesWritten >= 64 * 1024);
     // Nobody else writes it meanwhile, neither another process nor a command of ours.
     await assert.rejects(run('qemu-io', ['-c', 'write 0 64k', images.of('top.qcow2')]), /lock/);
 
@@ -189,6 +186,7 @@ describe('NBD exports', () => {
     const target = /nbd:\S+/.exec(told)?.[0] ?? '';
     const { stdout } = await run('nbdinfo', ['--json', target]);
     assert.match(stdout, /"is_read_only": true/);
+    await exported(({ clients }) => clients === 0);
     await vscode.commands.executeCommand('chainscope.copyExportUri');
     assert.equal(await vscode.env.clipboard.readText(), target);
     await Person.runs('stopExport', undefined);
@@ -213,32 +211,13 @@ describe('NBD exports', () => {
       const { stdout } = await run('nbdinfo', ['--size', `${target}?tls-certificates=${folder}`]);
       assert.equal(Number(stdout), 64 * 1024 ** 2);
       await assert.rejects(run('nbdinfo', [target.replace('nbds:', 'nbd:')]), /not supported/);
+      await exported(({ clients }) => clients === 0);
       await Person.runs('stopExport', undefined);
     } finally {
       await settings.update('tlsCredentials', undefined, vscode.ConfigurationTarget.Global);
       await settings.update('tlsVerifyClients', undefined, vscode.ConfigurationTarget.Global);
     }
   });
-
-  /** Waits until the one export is told to be so. */
-  async function exported(isSo: (info: ExportInfo) => boolean): Promise<ExportInfo> {
-    const deadline = AbortSignal.timeout(PATIENCE);
-    for (;;) {
-      const [info] = extensionApi.exports.exports;
-      assert.ok(info, 'It is exported');
-      if (isSo(info)) {
-        return info;
-      }
-      assert.ok(!deadline.aborted, `Not told in ${PATIENCE} ms, only: ${JSON.stringify(info)}`);
-      await new Promise<void>((resolve) => {
-        const listener = extensionApi.exports.onDidChangeTreeData(() => {
-          listener.dispose();
-          resolve();
-        });
-        deadline.addEventListener('abort', () => resolve(), { once: true });
-      });
-    }
-  }
 
   function uri(name: string): vscode.Uri {
     return vscode.Uri.file(images.of(name));

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import * as vscode from 'vscode';
 
+import { exported } from './exported';
 import { workspaceFolder } from './extension';
 import { choosesFile, leaves, Person, picks, types } from './person';
 import { ImageFolder } from '../harness/imageFolder';
@@ -63,6 +64,7 @@ describe('encrypted images', () => {
     const serving = await Person.runs('startExport', uri('secret.qcow2'), picks(/^Read$/), picks(/^TCP port/), types('0'));
     const told = await serving.hears(/served at nbd:/);
     await run('qemu-io', ['-r', '-f', 'raw', '-c', 'read -P 7 1M 64k', /nbd:\S+/.exec(told)?.[0] ?? '']);
+    await exported(({ clients }) => clients === 0);
     await Person.runs('stopExport', undefined);
   });
 
