@@ -2,13 +2,13 @@ import type { JobRequest, JobSettings } from '../protocol/jobs';
 import type { ImageReference } from '../protocol/manage';
 import { openChain } from '../engine/chain/openChain';
 import { BlockGraph } from '../engine/block/graph/blockGraph';
-import { isCancelled } from '../engine/errors';
+import { cancelled } from '../engine/errors';
 import { JobManager, type JobDescription } from '../engine/jobs/jobManager';
 import { mayBeTold } from '../engine/jobs/states';
 import type { CommandLine, Context } from './commandLine';
-import { CommandError } from './errors';
 import { readSizeArgument } from './formatOptions';
 import type { ImageArgument } from './imageArguments';
+import { interruptible } from './interruption';
 import { prettyJson } from './json';
 import { managedFile, manageContext } from './managing';
 import { ProgressLine } from './progress';
@@ -18,8 +18,6 @@ const BUSY_SYSTEM = 0.1;
 /** A pause that somebody else's work leaves, in milliseconds. */
 const GRACE_MS = 50;
 const PROGRESS_MS = 100;
-/** As a shell sees a program that SIGINT ended. */
-const INTERRUPTED = 130;
 
 /** `--speed` and `--idle` of commands that run a job. @throws CommandError */
 export function readSettings(line: CommandLine, context: Context): Partial<JobSettings> {
@@ -43,9 +41,9 @@ export async function jobImage(line: CommandLine, image: ImageArgument, context:
 }
 
 /**
- * Runs one job to its end, with progress where it is wanted; SIGINT cancels it.
+ * Runs one job to its end, with progress where it is wanted; SIGINT and SIGTERM cancel it.
  * @param more what the JSON says besides of a job that has ended
- * @throws EngineError; CommandError with exit code 130 after SIGINT
+ * @throws EngineError; CommandError as `interruptible`
  */
 export async function runJob(
   request: JobRequest,
@@ -60,49 +58,43 @@ export async function runJob(
   const graph = new BlockGraph({ gate, currentFolder });
   const manager = new JobManager({ graph: () => graph, gate, currentFolder, passphraseOf });
   const progress = new ProgressLine(context.out, context.err, line.has('progress') && !json);
-  const interrupted = new AbortController();
-  const interrupt = () => interrupted.abort();
-  process.once('SIGINT', interrupt);
-  process.once('SIGTERM', interrupt);
   progress.begin();
   try {
-    const { job, ended } = await manager.start(request, settings, interrupted.signal);
-    const cancel = () => {
-      if (mayBeTold(job.status, 'cancel')) {
-        job.cancel();
+    return await interruptible('what was done stays.', async (signal) => {
+      const { job, ended } = await manager.start(request, settings, signal);
+      const cancel = () => {
+        if (mayBeTold(job.status, 'cancel')) {
+          job.cancel();
+        }
+      };
+      signal.addEventListener('abort', cancel);
+      if (signal.aborted) {
+        cancel();
       }
-    };
-    interrupted.signal.addEventListener('abort', cancel);
-    if (interrupted.signal.aborted) {
-      cancel();
-    }
-    const timer = setInterval(() => {
-      progress.report(job.info.currentProgress, job.info.totalProgress);
-    }, PROGRESS_MS);
-    job.onDidChange(({ status }) => {
-      if (status === 'ready') {
-        job.complete();
+      const timer = setInterval(() => {
+        progress.report(job.info.currentProgress, job.info.totalProgress);
+      }, PROGRESS_MS);
+      job.onDidChange(({ status }) => {
+        if (status === 'ready') {
+          job.complete();
+        }
+      });
+      const end = await ended.finally(() => clearInterval(timer));
+      if (end.outcome === 'completed') {
+        progress.complete();
+      } else if (end.outcome === 'failed') {
+        throw end.error;
       }
+      if (json) {
+        context.out.write(`${prettyJson({ ...jobJson(end), ...(await more()) })}\n`);
+      }
+      if (end.outcome === 'cancelled') {
+        throw cancelled();
+      }
+      return end;
     });
-    const end = await ended.finally(() => clearInterval(timer));
-    if (end.outcome === 'completed') {
-      progress.complete();
-    } else if (end.outcome === 'failed') {
-      throw end.error;
-    }
-    if (json) {
-      context.out.write(`${prettyJson({ ...jobJson(end), ...(await more()) })}\n`);
-    }
-    if (end.outcome === 'cancelled') {
-      throw new CommandError('Cancelled. What was copied stays.', INTERRUPTED);
-    }
-    return end;
-  } catch (error) {
-    throw isCancelled(error) ? new CommandError('Cancelled.', INTERRUPTED) : error;
   } finally {
     progress.end();
-    process.off('SIGINT', interrupt);
-    process.off('SIGTERM', interrupt);
   }
 }
 

@@ -92,15 +92,7 @@ describe('managing images', () => {
 
   it('serves an image, shows who is connected, and ends it', async () => {
     await opened.select('top.qcow2');
-    await window.runCommandThatAsks('Chainscope: Export over NBD…');
-    await wizard.choose('Read');
-    await wizard.choose('TCP port on 127.0.0.1');
-    await wizard.type('0');
-    await wizard.accept();
-    await window.notificationButton('Copy URI').click();
-    // Until then the clipboard has what was copied before.
-    await window.page.locator('.statusbar-item').filter({ hasText: 'Copied the URI' }).waitFor();
-    const uri = await window.clipboard();
+    const uri = await wizard.exportForReading();
     assert.match(uri, /^nbd:\/\/127\.0\.0\.1:\d+\/$/);
     await window.treeRow(/^top\.qcow2.*0 clients/).waitFor();
     const client = spawn('qemu-io', ['-r', '-f', 'raw', uri], { stdio: ['pipe', 'pipe', 'inherit'] });

@@ -111,15 +111,7 @@ async function takeExports(window: VsCodeWindow, workspace: string, picture: str
   }
   await window.treeRow(/^mail-server/).click();
   await window.tab('mail-server.qcow2').and(window.page.locator('.active')).waitFor();
-  const wizard = new Wizard(window);
-  await window.runCommandThatAsks('Chainscope: Export over NBD…');
-  await wizard.choose('Read');
-  await wizard.choose('TCP port on 127.0.0.1');
-  await wizard.type('0');
-  await wizard.accept();
-  await window.notificationButton('Copy URI').click();
-  await window.page.locator('.statusbar-item').filter({ hasText: 'Copied the URI' }).waitFor();
-  const uri = await window.clipboard();
+  const uri = await new Wizard(window).exportForReading();
   for (let reading = 0; reading < 2; reading++) {
     chainscope(workspace, 'compare', '-f', 'qcow2', '-F', 'raw', 'debian-12-base.qcow2', uri);
   }

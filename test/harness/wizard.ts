@@ -33,6 +33,19 @@ export class Wizard {
     await this.leaving(() => this.widget.locator('input.input').press('Enter'));
   }
 
+  /** Has the image of the editor in front served to readers, on a port of this machine that the system chooses. Returns its URI. */
+  async exportForReading(): Promise<string> {
+    await this.window.runCommandThatAsks('Chainscope: Export over NBD…');
+    await this.choose('Read');
+    await this.choose('TCP port on 127.0.0.1');
+    await this.type('0');
+    await this.accept();
+    await this.window.notificationButton('Copy URI').click();
+    // Until then the clipboard has what was copied before.
+    await this.window.page.locator('.statusbar-item').filter({ hasText: 'Copied the URI' }).waitFor();
+    return this.window.clipboard();
+  }
+
   async back(): Promise<void> {
     await this.widget.getByRole('button', { name: 'Back' }).click();
   }

@@ -1,4 +1,5 @@
-import { openReader, type ChainExtent } from '../../engine/chain/chainReader';
+import { openReader } from '../../engine/chain/chainReader';
+import type { SuppliedExtent } from '../../engine/chain/readStack';
 import { Pace } from '../../engine/pace';
 import { CommandLine, FOLLOW, FORMAT, OUTPUT, type Context } from '../commandLine';
 import { CommandError } from '../errors';
@@ -60,7 +61,7 @@ interface AllocatedRange {
   readonly length: number;
   /** In the image itself. */
   readonly allocated: boolean;
-  readonly class: ChainExtent['class'];
+  readonly class: SuppliedExtent['class'];
   /** Layer that supplies the bytes, the image itself being 0; null where none does. */
   readonly depth: number | null;
   readonly filename: string | null;
@@ -68,7 +69,7 @@ interface AllocatedRange {
   readonly offset: number | null;
 }
 
-function rangeOf(start: number, extent: ChainExtent, filename: string | null): AllocatedRange {
+function rangeOf(start: number, extent: SuppliedExtent, filename: string | null): AllocatedRange {
   const { length, class: kind, depth, hostOffset } = extent;
   return { start, length, allocated: depth === 0, class: kind, depth, filename, offset: hostOffset };
 }
@@ -93,7 +94,7 @@ function jsonRows(out: Context['out']): RowWriter {
 }
 
 /** What a range holds, in words. */
-const CONTENT: Readonly<Record<ChainExtent['class'], string>> = {
+const CONTENT: Readonly<Record<SuppliedExtent['class'], string>> = {
   data: 'data',
   zero: 'zeroes',
   compressed: 'compressed',

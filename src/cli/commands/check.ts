@@ -1,16 +1,16 @@
 import type { CheckReport } from '../../protocol/check';
-import { openChain } from '../../engine/chain/openChain';
 import { linkError } from '../../engine/chain/complete';
 import type { OpenedChain } from '../../engine/chain/layer';
 import { checkImage } from '../../engine/check/check';
 import { EngineError } from '../../engine/errors';
-import { followGate, type Follow } from '../../engine/gate/policies';
+import type { Follow } from '../../engine/gate/policies';
 import { requireDataFileName, requireLuksHeader } from '../../engine/info/opening';
 import { CommandLine, FOLLOW, FORMAT, OUTPUT, requireCacheMode, type Context } from '../commandLine';
 import { checkJson, checkText, findingLines } from '../checkOutput';
 import { CommandError, UsageError } from '../errors';
-import { fileNameFor, lockForReading, WAITING } from '../guestChain';
+import { lockForReading } from '../guestChain';
 import type { ImageArgument } from '../imageArguments';
+import { openToInspect } from '../inspectedChain';
 import { prettyJson } from '../json';
 import { manageContext, managedFile } from '../managing';
 import { ProgressLine } from '../progress';
@@ -121,14 +121,7 @@ async function openForCheck(image: ImageArgument, follow: Follow): Promise<Opene
   if (image.format === 'luks') {
     throw unsupported('This image format does not support checks');
   }
-  const chain = await openChain(fileNameFor(image), {
-    currentFolder: process.cwd(),
-    format: image.format === 'file' ? 'raw' : image.format,
-    gate: followGate(follow),
-    open: WAITING,
-    // Who else uses the files is found out when they are locked.
-    locks: null,
-  });
+  const chain = await openToInspect(image, image.format, follow);
   try {
     const own = chain.layers.slice(0, 1);
     const dataFile = chain.links[1]?.role === 'data-file' ? chain.links[1] : undefined;

@@ -1,4 +1,3 @@
-import type { GuestClass } from '../../protocol/inspect';
 import type { LayerView } from '../../protocol/place';
 import { invalidRequest } from '../errors';
 import type { CompressedDescriptor, GuestExtent, LayerStatus } from '../formats/extent';
@@ -11,23 +10,8 @@ import type { ByteSource } from '../io/source';
 import { requireComplete, requireReadable, requireSameParents } from './complete';
 import { requireInside } from '../block/inFlight';
 import type { Layer, OpenedChain } from './layer';
-import { ReadStack, type StackLayer } from './readStack';
+import { ReadStack, type StackLayer, type SuppliedExtent } from './readStack';
 import { ACTIVE_VIEW, allocationUnit, dataSource, layerStatus } from './layerStatus';
-
-/** A stretch of guest bytes that one layer of the chain supplies, or none. */
-export interface ChainExtent {
-  /** `unallocated`: in no layer; the bytes read as zero. */
-  readonly class: Exclude<GuestClass, 'unknown'>;
-  /** Bytes, at least 1. */
-  readonly length: number;
-  /** Index in `chain.layers` of the layer that supplies the bytes; null when none does. */
-  readonly depth: number | null;
-  /** Byte offset in the file that holds that layer's data; null when the bytes have no place of their own in it. */
-  readonly hostOffset: number | null;
-  readonly compressed: CompressedDescriptor | null;
-  /** That file, where the layer's data lies in several (VMDK); null for the one it has. */
-  readonly source: ByteSource | null;
-}
 
 /** The guest's bytes, as a virtual machine would read them. */
 export interface ChainReader {
@@ -43,7 +27,7 @@ export interface ChainReader {
    * Which layer supplies the bytes from `guestOffset` on, and from where, as far as one answer reaches but at most `length` bytes.
    * @throws as `read`
    */
-  blockStatus(guestOffset: number, length: number): ChainExtent;
+  blockStatus(guestOffset: number, length: number): SuppliedExtent;
 }
 
 export interface ReaderOptions {
@@ -179,7 +163,7 @@ class LayerChain implements ChainReader {
     void this.stack.read(guestOffset, target);
   }
 
-  blockStatus(guestOffset: number, length: number): ChainExtent {
+  blockStatus(guestOffset: number, length: number): SuppliedExtent {
     requireInside(guestOffset, 1, this.size);
     const extent = this.stack.blockStatus(guestOffset, Math.min(length, this.size - guestOffset));
     return extent.depth === null ? extent : { ...extent, depth: this.layers[extent.depth]!.layer.depth };

@@ -26,21 +26,23 @@ export interface StackLayer {
   readCompressed(descriptor: CompressedDescriptor, guestOffset: number, target: Uint8Array): void;
 }
 
-/** A stretch of guest bytes that one layer of a stack supplies, or none. */
-export interface StackExtent {
-  /**
-   * `unallocated`: no layer has the bytes. They are what the node below the stack has there, and zero where `below` is false.
-   */
+/** A stretch of guest bytes that one of several layers supplies, or none. */
+export interface SuppliedExtent {
+  /** `unallocated`: no layer has the bytes. */
   readonly class: Exclude<GuestClass, 'unknown'>;
   /** Bytes, at least 1. */
   readonly length: number;
-  /** Index of the layer that supplies the bytes; null when none does. */
+  /** Index of the layer that supplies the bytes, from the top; null when none does. */
   readonly depth: number | null;
   /** Byte offset in the file that holds that layer's data; null when the bytes have no place of their own in it. */
   readonly hostOffset: number | null;
   readonly compressed: CompressedDescriptor | null;
   /** That file, where the layer's data lies in several (VMDK); null for the one it has. */
   readonly source: ByteSource | null;
+}
+
+/** Where no layer of a stack has the bytes they are what the node below the stack has there, and zero where `below` is false. */
+export interface StackExtent extends SuppliedExtent {
   /** Whether a node below the stack is asked for unallocated bytes: no layer ended before them. */
   readonly below: boolean;
 }

@@ -96,12 +96,11 @@ export async function previewAllocate(request: AllocateRequest, parts: JobParts)
     const own = image.chain()[0]!;
     const { offset, length } = request.range ?? { offset: 0, length: own.node.size };
     let empty = 0;
-    const end = Math.min(own.node.size, offset + length);
-    for (let at = offset; at < end;) {
-      const status = await own.node.blockStatus(at, end - at);
+    await overDisk(offset, Math.min(own.node.size, offset + length), parts.signal, async (at, rest) => {
+      const status = await own.node.blockStatus(at, rest);
       empty += status.class === 'data' ? 0 : status.length;
-      at += status.length;
-    }
+      return status.length;
+    });
     return {
       bytesToCopy: await missingBytes(own.node, null, offset, length, parts.signal),
       spaceNeeded: empty,
@@ -114,20 +113,36 @@ export async function previewAllocate(request: AllocateRequest, parts: JobParts)
   });
 }
 
+/**
+ * Looks at one stretch of a disk after the other, and lets others have their turn.
+ * @param look returns how many bytes it has dealt with, at least 1
+ * @throws EngineError `cancelled`
+ */
+async function overDisk(
+  start: number,
+  end: number,
+  signal: AbortSignal | undefined,
+  look: (offset: number, rest: number) => Promise<number>,
+): Promise<void> {
+  const pace = new Pace({ signal });
+  for (let at = start; at < end;) {
+    if (pace.due()) {
+      await pace.turn(at, end);
+    }
+    at += await look(at, end - at);
+  }
+}
+
 /** Bytes of data that a chain has above `base`; and how many of them the base has no place for yet. */
 async function bytesAbove(
   top: BlockNode,
   base: BlockNode | null,
   signal: AbortSignal | undefined,
 ): Promise<{ readonly bytes: number; readonly missing: number }> {
-  const pace = new Pace({ signal });
   let bytes = 0;
   let missing = 0;
-  for (let at = 0; at < top.size;) {
-    if (pace.due()) {
-      await pace.turn(at, top.size);
-    }
-    const above = await statusAbove(top, base, at, top.size - at);
+  await overDisk(0, top.size, signal, async (at, rest) => {
+    const above = await statusAbove(top, base, at, rest);
     let { length } = above;
     if (above.class === 'data') {
       const own = base === null || at >= base.size ? null : await base.blockStatus(at, Math.min(length, base.size - at));
@@ -135,8 +150,8 @@ async function bytesAbove(
       bytes += length;
       missing += own?.class === 'data' ? 0 : length;
     }
-    at += length;
-  }
+    return length;
+  });
   return { bytes, missing };
 }
 
@@ -156,17 +171,13 @@ export async function reading<T>(
 
 /** Bytes that have to be compared before an image is built on another one: so many are copied at most. */
 async function comparedBytes(node: BlockNode, below: BlockNode | null, signal: AbortSignal | undefined): Promise<number> {
-  const pace = new Pace({ signal });
   const differences = new Differences(node, below);
   let bytes = 0;
-  for (let at = 0; at < node.size;) {
-    if (pace.due()) {
-      await pace.turn(at, node.size);
-    }
-    const { length, compare } = await differences.look(at, node.size - at);
+  await overDisk(0, node.size, signal, async (at, rest) => {
+    const { length, compare } = await differences.look(at, rest);
     bytes += compare ? length : 0;
-    at += length;
-  }
+    return length;
+  });
   return bytes;
 }
 
@@ -178,28 +189,22 @@ async function missingBytes(
   length: number,
   signal: AbortSignal | undefined,
 ): Promise<number> {
-  const pace = new Pace({ signal });
   const cluster = node.clusterSize ?? 1;
-  const end = Math.min(node.size, offset + length);
   let bytes = 0;
   let counted = 0;
-  for (let at = offset; at < end;) {
-    if (pace.due()) {
-      await pace.turn(at, end);
-    }
-    const own = await node.blockStatus(at, end - at);
+  await overDisk(offset, Math.min(node.size, offset + length), signal, async (at, rest) => {
+    const own = await node.blockStatus(at, rest);
     if (own.class !== 'unallocated') {
-      at += own.length;
-      continue;
+      return own.length;
     }
-    const above = await statusAbove(node.backing, base, at, Math.min(own.length, end - at));
+    const above = await statusAbove(node.backing, base, at, Math.min(own.length, rest));
     if (above.class === 'data') {
       const from = Math.max(counted, Math.floor(at / cluster) * cluster);
       const to = Math.min(node.size, Math.ceil((at + above.length) / cluster) * cluster);
       bytes += Math.max(0, to - from);
       counted = Math.max(counted, to);
     }
-    at += above.length;
-  }
+    return above.length;
+  });
   return bytes;
 }

@@ -1,5 +1,6 @@
 import type { OpenedChain } from '../../chain/layer';
-import type { ChainExtent, ChainReader } from '../../chain/chainReader';
+import type { ChainReader } from '../../chain/chainReader';
+import type { SuppliedExtent } from '../../chain/readStack';
 import type { Qcow2Metadata } from '../../formats/qcow2/metadata';
 import type { StoredCluster } from './decodeProtocol';
 
@@ -73,7 +74,7 @@ export class StoredRuns {
     return { metadata, length: done, stored, clusters };
   }
 
-  private storedIn({ depth, compressed }: ChainExtent): Qcow2Metadata | null {
+  private storedIn({ depth, compressed }: SuppliedExtent): Qcow2Metadata | null {
     const detail = depth === null ? null : this.chain.layers[depth]?.detail;
     return compressed && detail?.format === 'qcow2' ? detail.metadata : null;
   }

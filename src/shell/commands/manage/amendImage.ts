@@ -4,7 +4,7 @@ import { formatBytes } from '../../text/bytes';
 import { plainText } from '../../text/plain';
 import { parseBytes, qemuSize } from '../../text/sizes';
 import { realPathOf } from '../../trust/realPath';
-import { amendOptions, type OptionSpec } from './formatOptions';
+import { amendOptions, saidOptions, type OptionSpec } from './formatOptions';
 import { recordedName, sizeOnPage } from './newImages';
 import { askBefore, defaultFolder, follow, perform, tellDone, type Operation } from './operations';
 import type { ManageParts } from './parts';
@@ -28,7 +28,7 @@ export async function amendImage(parts: ManageParts, argument: unknown): Promise
       .filter(({ name }) => name !== 'data_file_raw' || present[name] === 'on')
       .map((spec) => ({ ...spec, standard: present[spec.name] ?? spec.standard }));
   const said = (answers: Amendment): FormatOptions => ({
-    ...changed(specsOf(answers), answers.options),
+    ...saidOptions(specsOf(answers), answers.options),
     ...changedPlainly(present, answers.options),
   });
   const operationOf = (answers: Amendment): Operation<'amend'> => ({
@@ -167,13 +167,4 @@ function changedPlainly(present: FormatOptions, options: FormatOptions): FormatO
 
 function onOff(value: string | undefined): string | undefined {
   return value === undefined ? undefined : value === 'true' ? 'on' : 'off';
-}
-
-function changed(specs: readonly OptionSpec[], options: FormatOptions): FormatOptions {
-  return Object.fromEntries(
-    specs.flatMap(({ name, standard }) => {
-      const value = options[name];
-      return value === undefined || value === standard ? [] : [[name, value]];
-    }),
-  );
 }
