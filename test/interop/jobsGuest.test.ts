@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { BlockGraph } from '../../src/engine/block/graph/blockGraph';
 import type { OpenedImage } from '../../src/engine/block/graph/openedImage';
@@ -12,8 +12,7 @@ import type { JobRequest, JobSettings } from '../../src/protocol/jobs';
 import { keepContent, linksOf, makeJobChain, mapOf, requireSound, type ChainLayer } from './jobChains';
 import { Random, testCases, testSeed } from './random';
 import { ShadowGuest } from './shadowGuest';
-import { EngineProcess } from './startEngineProcess';
-import { makeWithQemuImg, qemuImg, temporaryFolder } from './tools';
+import { makeWithQemuImg, temporaryFolder } from './tools';
 
 /* Jobs on the disk of a guest that goes on reading and writing through an NBD export of the same process. */
 
@@ -339,95 +338,6 @@ describe('a rebase beside its guest', () => {
     });
     expect(await rebasing.ended).toMatchObject({ outcome: 'completed' });
     await world.end();
-  });
-});
-
-/** Jobs on the chain of three whose lowest is `l0`, and what the disk is when they are done. */
-const KILLED: readonly {
-  readonly name: string;
-  readonly request: (layers: readonly ChainLayer[], at: (name: string) => string) => JobRequest;
-  /** The guest's disk afterwards, and how many images it consists of. */
-  readonly end: (layers: readonly ChainLayer[]) => readonly [ChainLayer, number];
-}[] = [
-  {
-    name: 'a stream',
-    request: (layers, at) => ({ type: 'stream', image: activeOf(layers, at), base: null, bottom: null, range: null }),
-    end: (layers) => [layers[2]!, 1],
-  },
-  {
-    name: 'a commit of an image between',
-    request: (layers, at) => ({ type: 'commit', image: activeOf(layers, at), top: at(layers[1]!.name), base: null }),
-    end: (layers) => [layers[2]!, 2],
-  },
-  {
-    name: 'a commit of the active layer',
-    request: (layers, at) => ({ type: 'commit', image: activeOf(layers, at), top: null, base: null }),
-    end: (layers) => [{ ...layers[0]!, size: layers[2]!.size }, 1],
-  },
-  {
-    name: 'a mirror',
-    request: (layers, at) => ({
-      type: 'mirror',
-      image: activeOf(layers, at),
-      target: at('copy'),
-      targetFormat: 'qcow2',
-      options: {},
-      sync: 'full',
-    }),
-    end: (layers) => [{ name: 'copy', format: 'qcow2', size: layers[2]!.size }, 1],
-  },
-  {
-    name: 'a rebase',
-    request: (layers, at) => ({ type: 'rebase', image: activeOf(layers, at), backing: null }),
-    end: (layers) => [layers[2]!, 1],
-  },
-  {
-    name: 'an allocation',
-    request: (layers, at) => ({ type: 'allocate', image: activeOf(layers, at), range: null, mode: 'zero' }),
-    end: (layers) => [layers[2]!, 3],
-  },
-];
-
-function activeOf(layers: readonly ChainLayer[], at: (name: string) => string): JobRequest['image'] {
-  return { path: at(layers[2]!.name), format: layers[2]!.format };
-}
-
-describe('kill -9 in the middle of', () => {
-  test.each(KILLED)('$name leaves what the guest had flushed, and the same request goes on from there', async ({ request: make, end }) => {
-    const folder = await temporaryFolder('jobs');
-    folders.push(folder);
-    const at = (name: string) => join(folder.path, name);
-    const layers = await makeJobChain(new Random(6), folder.path, 3, true);
-    const top = layers.at(-1)!;
-    await keepContent(folder.path, top, 'content');
-    const shadow = await readFile(at('content'));
-    const request = make(layers, at);
-    const options = { path: request.image.path, format: top.format, socket: at('socket'), request, settings: { speed: top.size } };
-    const engine = await EngineProcess.start(resolve('dist/test/bench/engineProcess.mjs'), options);
-    const guest = await ShadowGuest.connect(options.socket, 4, shadow, 6);
-    guest.start();
-    await engine.startJob();
-    await engine.until((line) => Number(line.split(' ')[1]) > top.size / 4);
-    await guest.pause();
-    guest.start(false);
-    await engine.until((line) => Number(line.split(' ')[1]) > top.size / 2);
-    await engine.kill();
-    await guest.crashed();
-    await writeFile(at('content'), shadow);
-    const same = async ({ name, format }: ChainLayer) =>
-      expect(await qemuImg(['compare', '-f', format, '-F', 'raw', at(name), at('content')])).toMatchObject({ code: 0 });
-    await same(top);
-    // What is leaked is no error of the guest's data.
-    expect([0, 3]).toContain((await qemuImg(['check', '-f', top.format, at(top.name)])).code);
-    expect(await linksOf(folder.path, top)).toHaveLength(3);
-    const gate = followGate('all');
-    const graph = new BlockGraph({ gate });
-    const again = await new JobManager({ graph: () => graph, gate }).start(request);
-    again.job.onDidChange(({ status }) => status === 'ready' && again.job.complete());
-    expect(await again.ended).toMatchObject({ outcome: 'completed', error: null });
-    const [disk, images] = end(layers);
-    await same(disk);
-    expect(await linksOf(folder.path, disk)).toHaveLength(images);
   });
 });
 
