@@ -44,7 +44,7 @@ export class EngineService {
   private readonly connection: MessageConnection;
   private readonly gate: OpeningGate;
   private readonly sessions = new Map<number, Session>();
-  private readonly uses = new ImageUses();
+  private readonly uses: ImageUses;
   private readonly passphrases = new Passphrases();
   private readonly exports: ImageExports;
   private nextSession = 1;
@@ -53,6 +53,7 @@ export class EngineService {
     this.connection = connection;
     this.gate = remoteGate(connection);
     const graph = new SharedGraph(this.gate, (failure) => this.tell(connection.sendNotification(cacheFailed, failure)));
+    this.uses = new ImageUses(graph);
     const { gate, uses, passphrases } = this;
     this.exports = new ImageExports(gate, uses, passphrases, graph, (exports) =>
       this.tell(connection.sendNotification(exportsChanged, { exports })),

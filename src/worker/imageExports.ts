@@ -19,7 +19,6 @@ interface RunningExport {
   readonly image: OpenedImage;
   readonly server: NbdServer;
   readonly address: ExportAddress;
-  readonly release: () => void;
   readonly copyOnRead: { on: boolean; problem: string | null };
 }
 
@@ -56,22 +55,23 @@ export class ImageExports {
       requireLocks(withoutLocks);
     }
     const paths = await pathsOf({ path, format }, { gate: this.gate, signal });
-    const release = this.uses.claim(
+    const opened = this.uses.claim(
       paths.map((file, depth) => ({ path: file, writes: writable && depth === 0 })),
       'an NBD export',
       true,
     );
     const graph = this.graph.acquire(params.cacheBytes);
     try {
-      return await this.serve(params, graph, release, signal);
+      return await this.serve(params, graph, signal);
     } catch (error) {
       this.graph.release();
-      release();
       throw error;
+    } finally {
+      opened();
     }
   }
 
-  private async serve(params: ExportParams, graph: BlockGraph, release: () => void, signal: AbortSignal): Promise<ExportInfo> {
+  private async serve(params: ExportParams, graph: BlockGraph, signal: AbortSignal): Promise<ExportInfo> {
     const { path, format, name, writable, address, allowRemote, tls } = params;
     const credentials = tls && readServerCredentials(tls.folder);
     const image = await graph.open(path, {
@@ -92,7 +92,6 @@ export class ImageExports {
       });
       const id = this.nextId++;
       this.running.set(id, {
-        release,
         params,
         image,
         server,
@@ -123,7 +122,6 @@ export class ImageExports {
       try {
         await one.image.close();
       } finally {
-        one.release();
         this.graph.release();
         this.tell();
       }

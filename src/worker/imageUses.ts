@@ -1,7 +1,8 @@
 import { EngineError } from '../engine/errors';
-import { FileSource } from '../engine/io/file';
+import { FileSource, type FileIdentity } from '../engine/io/file';
+import type { SharedGraph } from './sharedGraph';
 
-/** What is done with a file, by whom: "an NBD export". */
+/** What is done with a file, by whom: "another change". */
 interface Use {
   readonly user: string;
   readonly writes: boolean;
@@ -18,21 +19,28 @@ export interface Claim {
  * worker does itself stays apart.
  */
 export class ImageUses {
+  private readonly graph: Pick<SharedGraph, 'useOf'>;
   private readonly uses = new Map<string, Use[]>();
+
+  /** @param graph the images that exports and jobs use; which those are changes while jobs go on */
+  constructor(graph: Pick<SharedGraph, 'useOf'>) {
+    this.graph = graph;
+  }
 
   /**
    * Takes files into use; one that is not there is nobody's.
-   * @param inGraph they are used through the worker's graph, which decides what its users may do beside each other
-   * @returns gives them up again
+   * @param inGraph they are being opened in the worker's graph, which decides what its users may do beside each other
+   * @returns gives them up again: when the change is made, or the graph has them
    * @throws EngineError `file.locked` when a file that is to be written is in use, or one that is to be read is being written
    */
   claim(claims: readonly Claim[], user: string, inGraph = false): () => void {
     const taken = claims.flatMap(({ path, writes }) => {
-      const file = identityOf(path);
-      return file === null ? [] : [{ path, file, use: { user, writes, inGraph } }];
+      const identity = identityOf(path);
+      return identity === null ? [] : [{ path, identity, file: keyOf(identity), use: { user, writes, inGraph } }];
     });
-    for (const { path, file, use } of taken) {
-      const other = this.uses.get(file)?.find((one) => (one.writes || use.writes) && !(one.inGraph && inGraph));
+    for (const { path, identity, file, use } of taken) {
+      const others = [...(this.uses.get(file) ?? []), ...this.usesInGraph(identity)];
+      const other = others.find((one) => (one.writes || use.writes) && !(one.inGraph && inGraph));
       if (other) {
         throw new EngineError('file.locked', `'${path}' is in use by ${other.user} of this window. End that first.`, { file: path });
       }
@@ -51,9 +59,18 @@ export class ImageUses {
       }
     };
   }
+
+  private usesInGraph(identity: FileIdentity): readonly Use[] {
+    const use = this.graph.useOf(identity);
+    return use === null ? [] : [{ ...use, inGraph: true }];
+  }
 }
 
-function identityOf(path: string): string | null {
+function keyOf({ device, inode }: FileIdentity): string {
+  return `${device}:${inode}`;
+}
+
+function identityOf(path: string): FileIdentity | null {
   let file: FileSource;
   try {
     file = FileSource.open(path);
@@ -64,8 +81,7 @@ function identityOf(path: string): string | null {
     throw error;
   }
   try {
-    const { device, inode } = file.identity;
-    return `${device}:${inode}`;
+    return file.identity;
   } finally {
     file.close();
   }

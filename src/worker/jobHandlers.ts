@@ -61,23 +61,21 @@ export class ImageJobs {
     const made = request.type === 'mirror' ? [request.target] : [];
     // Which of them are written the job itself finds out; what other jobs and exports may do meanwhile, their graph.
     const claims = [...paths, ...made].map((path) => ({ path, writes: true }));
-    const release = uses.claim(claims, 'a job', true);
-    const end = () => {
-      release();
-      graph.release();
-    };
+    const opened = uses.claim(claims, 'a job', true);
     try {
       const { job, ended } = await this.manager.start(request, settings, signal);
       void ended.then((description) => {
-        end();
+        graph.release();
         onEnd(infoOf(description));
         this.tell();
       });
       this.tell();
       return infoOf(this.manager.describe(job.id) ?? (await ended));
     } catch (error) {
-      end();
+      graph.release();
       throw error;
+    } finally {
+      opened();
     }
   }
 

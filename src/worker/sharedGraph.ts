@@ -1,6 +1,8 @@
 import { BlockGraph } from '../engine/block/graph/blockGraph';
+import type { FileUse } from '../engine/block/graph/nodesInUse';
 import { watchingConnections } from '../engine/chain/follow';
 import type { OpeningGate } from '../engine/gate/gate';
+import type { FileIdentity } from '../engine/io/file';
 import type { Connection } from '../engine/io/remote/rangeFetcher';
 import type { CacheFailure, UnreachableImage } from '../protocol/exports';
 
@@ -38,6 +40,11 @@ export class SharedGraph {
       this.graph = null;
       this.connections.clear();
     }
+  }
+
+  /** As `BlockGraph.useOf`. */
+  useOf(file: FileIdentity): FileUse | null {
+    return this.graph?.useOf(file) ?? null;
   }
 
   /** Those of these images whose server cannot be reached at the moment. */

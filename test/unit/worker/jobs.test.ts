@@ -66,6 +66,32 @@ describe('jobs', () => {
     await ended;
   });
 
+  it('leave an image to others once a guest has gone on in its base, and keep the base from them', async () => {
+    const client = engine();
+    const create = { format: 'qcow2', options: {} } as const;
+    await client.manage('create', { ...create, path: at('low.qcow2'), size: 16 * MIB, backing: null });
+    await client.manage('create', { ...create, path: at('high.qcow2'), size: null, backing: { name: 'low.qcow2', format: 'qcow2' } });
+    const resize = (name: string): Promise<unknown> => {
+      const params = { path: at(name), format: 'qcow2', size: 32 * MIB, shrink: false, preallocation: 'off' } as const;
+      return client.manage('resize', params, { withoutLocks: true });
+    };
+    const image = { path: at('high.qcow2'), format: 'qcow2' } as const;
+    const address = { kind: 'unix', path: at('high.sock') } as const;
+    const access = { writable: true, allowRemote: false, tls: null, withoutLocks: true };
+    await client.startExport({ ...image, ...access, name: '', address, cacheBytes: MIB });
+    await expect(resize('high.qcow2')).rejects.toThrow(/high\.qcow2' is in use by an NBD export of this window/);
+    const ready = listed(client, ([job]) => job?.status === 'ready');
+    const request = { type: 'commit', image, top: null, base: null } as const;
+    const { id } = await client.startJob({ request, settings: SETTINGS, withoutLocks: true });
+    await ready;
+    await expect(resize('high.qcow2')).rejects.toMatchObject({ code: 'file.locked' });
+    const ended = listed(client, ([job]) => job?.outcome === 'completed');
+    await client.tellJob(id, 'complete');
+    await ended;
+    await resize('high.qcow2');
+    await expect(resize('low.qcow2')).rejects.toThrow(/low\.qcow2' is in use by an NBD export of this window/);
+  });
+
   it('end with their worker, which says so; the image is as it was', async () => {
     const client = engine();
     await flattening(client, 'torn.qcow2');

@@ -2,7 +2,7 @@ import type { LayerView } from '../../../protocol/place';
 import type { Election } from '../../cache/election';
 import { invalidRequest } from '../../errors';
 import { requireOpenableLayer } from '../../info/opening';
-import { FileSource } from '../../io/file';
+import { FileSource, type FileIdentity } from '../../io/file';
 import { acquireLocks, type ImageLock } from '../../io/imageLocks';
 import { loading } from '../../io/loading';
 import type { BlockNode } from '../blockNode';
@@ -18,7 +18,7 @@ import { nodesAbove, type GraphNode } from './graphNode';
 import { ImageDrivers } from './imageDrivers';
 import { filesOf, readerLocks } from './layerFiles';
 import { cipherOf, keyOf, openForWriting, reread, withFiles } from './layerOpening';
-import { NodesInUse } from './nodesInUse';
+import { NodesInUse, type FileUse } from './nodesInUse';
 import type { BlockGraphOptions, OpenedImage, OpenImageOptions } from './openedImage';
 import { backingParent, fillingParent, requireCompatible, rootParent, stableParent, type NodeParent } from './permissions';
 import { WarmingCandidates } from './warmingCandidates';
@@ -51,6 +51,11 @@ export class BlockGraph {
    */
   open(filename: string, options: OpenImageOptions): Promise<OpenedImage> {
     return this.inTurn(() => this.openNow(filename, options));
+  }
+
+  /** Who uses a file of one of the images, and whether it is written; null for nobody. */
+  useOf(file: FileIdentity): FileUse | null {
+    return this.nodes.useOf(file);
   }
 
   private async openNow(filename: string, options: OpenImageOptions): Promise<OpenedImage> {

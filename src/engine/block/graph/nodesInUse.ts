@@ -1,5 +1,5 @@
 import { invalidRequest } from '../../errors';
-import { FileSource } from '../../io/file';
+import { FileSource, type FileIdentity } from '../../io/file';
 import type { BlockNode } from '../blockNode';
 import type { GuestObserver } from '../trackedNode';
 import { quotaOf, requireNobodyBeside, startWarming } from './cacheImages';
@@ -9,6 +9,13 @@ import type { ImageDrivers } from './imageDrivers';
 import { filesOf } from './layerFiles';
 import type { BlockGraphOptions } from './openedImage';
 import { changes, requireCompatible, rootParent, type NodeParent } from './permissions';
+
+/** What a graph does with a file. */
+export interface FileUse {
+  /** An export, a job; or the overlay that reads from it. */
+  readonly user: string;
+  readonly writes: boolean;
+}
 
 /** The images of a graph: who uses each of them, and for what. An image is written while somebody changes it, and closed with its last use. */
 export class NodesInUse {
@@ -47,6 +54,20 @@ export class NodesInUse {
       }
     }
     throw invalidRequest(`${image.filename} is not in use any more.`);
+  }
+
+  /** Who uses a file, and whether it is written; null for nobody. */
+  useOf({ device, inode }: FileIdentity): FileUse | null {
+    for (const { layer, parents, tracked } of this.nodes.values()) {
+      const has = filesOf(layer).some(
+        (file) => file instanceof FileSource && file.identity.device === device && file.identity.inode === inode,
+      );
+      const [first] = [...parents.values()].sort((one, other) => Number(changes(other)) - Number(changes(one)));
+      if (has && first) {
+        return { user: first.name, writes: !tracked.readOnly };
+      }
+    }
+    return null;
   }
 
   /** Adds a use. @throws EngineError `file.locked` where another does not allow it; as the drivers */
