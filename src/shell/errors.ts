@@ -16,7 +16,7 @@ export function messageOf(error: unknown): string {
   if (error instanceof CallError) {
     const { message, remedy } = error.wire;
     // QEMU's messages may have several lines, a notification has one.
-    return (remedy === null ? message : `${message} ${remedy}`).replaceAll(/\s*\n\s*/g, ' ');
+    return (remedy === null ? message : `${message} ${remedy}`).replaceAll(/([.:;,!?]?)\s*\n\s*/g, (_, end: string) => `${end || '.'} `);
   }
   return error instanceof Error ? error.message : String(error);
 }

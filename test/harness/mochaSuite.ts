@@ -19,15 +19,26 @@ export interface MochaSuiteOptions {
   readonly results: string;
   /** Milliseconds for one test. */
   readonly timeout: number;
+  /** Clears up after a test that failed, so that the next ones are not disturbed. */
+  readonly afterFailure?: () => Promise<void>;
   /** Only tests whose full title contains this. */
   readonly only?: string | undefined;
 }
 
 /** Runs every test file of a folder and writes the counts to `<results>/<name>.json`. */
-export async function runMochaSuite({ name, folder, results, timeout, only }: MochaSuiteOptions): Promise<SuiteResult> {
+export async function runMochaSuite({ name, folder, results, timeout, only, afterFailure }: MochaSuiteOptions): Promise<SuiteResult> {
   const mocha = new Mocha({ ui: 'bdd', reporter: 'spec', timeout, slow: timeout });
   if (only !== undefined) {
     mocha.grep(only);
+  }
+  if (afterFailure !== undefined) {
+    mocha.rootHooks({
+      async afterEach(this: Mocha.Context) {
+        if (this.currentTest?.state === 'failed') {
+          await afterFailure();
+        }
+      },
+    });
   }
   for (const file of readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort()) {
     if (file.endsWith('.test.js')) {

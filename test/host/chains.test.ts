@@ -216,7 +216,8 @@ describe('the view Chains', () => {
       images.qemuIo('top.qcow2', 'write -P 1 0 4M');
       await tree.until((rows) => rows.find(({ label }) => label === 'top.qcow2')?.description !== before, 'more bytes allocated');
       changes.dispose();
-      assert.deepEqual(new Set(changes.seen.flat()), new Set([images.of('top.qcow2')]));
+      // What came before may still be told as a change of all.
+      assert.deepEqual(new Set(changes.seen.filter((change) => change !== 'all').flat()), new Set([images.of('top.qcow2')]));
     });
 
     it('a folder with images that is moved in, and removed', async () => {

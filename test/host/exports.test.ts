@@ -10,7 +10,7 @@ import * as vscode from 'vscode';
 import type { ChainscopeApi } from '../../src/extension';
 import { exported } from './exported';
 import { api, workspaceFolder } from './extension';
-import { choosesFile, Person, picks, types } from './person';
+import { choosesFile, Person, picks, types, wouldAgree } from './person';
 import { ImageFolder } from '../harness/imageFolder';
 import { ShownTree, type ShownRow } from './tree';
 
@@ -36,13 +36,6 @@ describe('NBD exports', () => {
     rmSync(images.path, { recursive: true });
     rmSync(sockets, { recursive: true });
     await vscode.commands.executeCommand('chainscope.refresh');
-  });
-
-  afterEach(async () => {
-    // A test that failed leaves none to the next.
-    if (extensionApi.exports.exports.length > 0) {
-      await vscode.commands.executeCommand('chainscope.stopExport');
-    }
   });
 
   it('serve a chain to clients, tell of them, and end', async () => {
@@ -186,10 +179,9 @@ describe('NBD exports', () => {
     const target = /nbd:\S+/.exec(told)?.[0] ?? '';
     const { stdout } = await run('nbdinfo', ['--json', target]);
     assert.match(stdout, /"is_read_only": true/);
-    await exported(({ clients }) => clients === 0);
     await vscode.commands.executeCommand('chainscope.copyExportUri');
     assert.equal(await vscode.env.clipboard.readText(), target);
-    await Person.runs('stopExport', undefined);
+    await Person.runs('stopExport', undefined, wouldAgree('Stop'));
     await assert.rejects(run('nbdinfo', [target]));
   });
 
@@ -211,8 +203,7 @@ describe('NBD exports', () => {
       const { stdout } = await run('nbdinfo', ['--size', `${target}?tls-certificates=${folder}`]);
       assert.equal(Number(stdout), 64 * 1024 ** 2);
       await assert.rejects(run('nbdinfo', [target.replace('nbds:', 'nbd:')]), /not supported/);
-      await exported(({ clients }) => clients === 0);
-      await Person.runs('stopExport', undefined);
+      await Person.runs('stopExport', undefined, wouldAgree('Stop'));
     } finally {
       await settings.update('tlsCredentials', undefined, vscode.ConfigurationTarget.Global);
       await settings.update('tlsVerifyClients', undefined, vscode.ConfigurationTarget.Global);

@@ -7,14 +7,13 @@ import { promisify } from 'node:util';
 import * as vscode from 'vscode';
 
 import type { ChainscopeApi } from '../../src/extension';
+import { exported } from './exported';
 import { api, workspaceFolder } from './extension';
-import { agrees, choosesFile, Person, picks, types } from './person';
+import { agrees, choosesFile, failsWith, Person, picks, types } from './person';
+import { until } from './waiting';
 import { ImageFolder } from '../harness/imageFolder';
 
 const run = promisify(execFile);
-
-/** How long a job may take to get somewhere, in milliseconds. */
-const PATIENCE = 20_000;
 
 /** Jobs as a person starts, steers and reads them; qemu-img tells what they did. */
 describe('jobs', () => {
@@ -57,10 +56,10 @@ describe('jobs', () => {
   it('stream as slowly as they are told, pause, go on, and are cancelled', async () => {
     overlay('mid.qcow2', 'slow.qcow2');
     const person = await Person.watches(
-      [picks(/^base\.qcow2$/), picks(/^At most…$/), types('1M'), agrees('Stream', /^Stream slow\.qcow2/)],
+      [picks(/^base\.qcow2$/), picks(/^At most…$/), types('256K'), agrees('Stream', /^Stream slow\.qcow2/)],
       async () => {
         const running = vscode.commands.executeCommand('chainscope.streamImage', uri('slow.qcow2'));
-        await row(/copies at most 1 MiB\/s/);
+        await row(/copies at most 256 KiB\/s/);
         await vscode.commands.executeCommand('chainscope.pauseJob');
         await row(/^paused · /);
         await vscode.commands.executeCommand('chainscope.resumeJob');
@@ -76,7 +75,7 @@ describe('jobs', () => {
 
     const speeding = await Person.watches([types('')], async (impatient) => {
       const again = vscode.commands.executeCommand('chainscope.retryJob');
-      await row(/copies at most 1 MiB\/s/);
+      await row(/copies at most 256 KiB\/s/);
       await vscode.commands.executeCommand('chainscope.setJobSpeed');
       await again;
       await impatient.hears(/slow\.qcow2 holds what lay between and builds on base\.qcow2 now/);
@@ -89,19 +88,19 @@ describe('jobs', () => {
 
   it('are interrupted when the engine ends, and go on when they are resumed', async () => {
     overlay('mid.qcow2', 'torn.qcow2');
-    const person = await Person.watches([picks(/^At most…$/), types('1M'), agrees('Flatten')], async () => {
+    const answers = [picks(/^At most…$/), types('256K'), agrees('Flatten'), failsWith(/torn\.qcow2 was interrupted/)];
+    await Person.watches(answers, async () => {
       const running = vscode.commands.executeCommand('chainscope.flattenImage', uri('torn.qcow2'));
       await row(/^[1-9]\d* % · /);
       await vscode.commands.executeCommand('chainscope.restartEngine');
       await running;
     });
-    await person.hears(/torn\.qcow2 was interrupted/);
     assert.match(rowOf('torn.qcow2'), /^interrupted · /);
     images.qemuImg('check', 'torn.qcow2');
     execFileSync('qemu-img', ['compare', 'torn.qcow2', 'mid.qcow2'], { cwd: images.path, stdio: 'pipe' });
     await Person.watches([types('')], async (patient) => {
       const again = vscode.commands.executeCommand('chainscope.retryJob');
-      await row(/copies at most 1 MiB\/s/);
+      await row(/copies at most 256 KiB\/s/);
       await vscode.commands.executeCommand('chainscope.setJobSpeed');
       await again;
       await patient.hears(/torn\.qcow2 holds all of its disk itself now/);
@@ -128,6 +127,7 @@ describe('jobs', () => {
       await vscode.commands.executeCommand('chainscope.completeJob');
       await running;
       await guest('read -P 9 20M 64k', 'read -P 3 4M 8M', 'write -P 8 30M 64k', 'flush');
+      await exported(({ clients, bytesWritten }) => clients === 0 && bytesWritten >= 128 * 1024);
       await Person.runs('stopExport', undefined);
     });
     await person.hears(/high\.qcow2 is committed into low\.qcow2/);
@@ -228,20 +228,12 @@ describe('jobs', () => {
 
   /** Waits until some job's row says this. */
   async function row(what: RegExp): Promise<void> {
-    const deadline = AbortSignal.timeout(PATIENCE);
-    const shown = (): readonly string[] =>
-      extensionApi.jobs.getChildren().map((item) => String(extensionApi.jobs.getTreeItem(item).description));
-    while (!shown().some((description) => what.test(description))) {
-      if (deadline.aborted) {
-        throw new Error(`No row says ${String(what)}, only: ${shown().join(' | ')}`);
-      }
-      await new Promise<void>((resolve) => {
-        const listener = extensionApi.jobs.onDidChangeTreeData(() => {
-          listener.dispose();
-          resolve();
-        });
-        deadline.addEventListener('abort', () => resolve(), { once: true });
-      });
-    }
+    const { jobs } = extensionApi;
+    const shown = (): readonly string[] => jobs.getChildren().map((item) => String(jobs.getTreeItem(item).description));
+    await until(
+      () => shown().find((description) => what.test(description)),
+      jobs.onDidChangeTreeData,
+      () => `No row says ${String(what)}, only: ${shown().join(' | ')}`,
+    );
   }
 });

@@ -64,7 +64,7 @@ describe('encrypted images', () => {
     const serving = await Person.runs('startExport', uri('secret.qcow2'), picks(/^Read$/), picks(/^TCP port/), types('0'));
     const told = await serving.hears(/served at nbd:/);
     await run('qemu-io', ['-r', '-f', 'raw', '-c', 'read -P 7 1M 64k', /nbd:\S+/.exec(told)?.[0] ?? '']);
-    await exported(({ clients }) => clients === 0);
+    await exported(({ clients, bytesRead }) => clients === 0 && bytesRead >= 64 * 1024);
     await Person.runs('stopExport', undefined);
   });
 

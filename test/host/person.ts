@@ -1,17 +1,18 @@
 import assert from 'node:assert/strict';
 import * as vscode from 'vscode';
 
-/** How long a question may take to be asked, in milliseconds. */
-const PATIENCE = 20_000;
+import { inTime, until } from './waiting';
 
 type Answer =
   | { readonly kind: 'pick'; readonly label: RegExp; readonly title?: RegExp }
   | { readonly kind: 'type'; readonly text: string | null }
   | { readonly kind: 'file'; readonly path: string }
-  | { readonly kind: 'agree'; readonly action: string; readonly question?: RegExp };
+  | { readonly kind: 'agree'; readonly action: string; readonly question?: RegExp; readonly onlyIfAsked?: boolean }
+  | { readonly kind: 'error'; readonly message: RegExp };
 
 type Windows = typeof vscode.window;
 type Replaced =
+  | 'showQuickPick'
   | 'createQuickPick'
   | 'createInputBox'
   | 'showSaveDialog'
@@ -34,17 +35,20 @@ export class Person {
   readonly warned: string[] = [];
   /** What the long ones showed. */
   readonly progress: string[] = [];
-  /** Gives up the next thing that takes long. */
-  cancelsNext = false;
+  /** Gives up the next thing that takes long, once what it shows has this. */
+  cancelsAt: RegExp | null = null;
   private readonly answers: Answer[];
   private readonly before = new Map<Replaced, unknown>();
-  private wake: () => void = () => undefined;
+  private readonly wasTold = new vscode.EventEmitter<void>();
+  private readonly errors: string[] = [];
+  /** What was asked that no answer fits. */
+  private fault: Error | null = null;
 
   private constructor(answers: readonly Answer[]) {
     this.answers = [...answers];
   }
 
-  /** Runs a command with somebody who answers so; every answer has to be asked for. */
+  /** Runs a command with somebody who answers so; every answer has to be asked for, and no error may be told but those that are expected. */
   static async runs(command: string, argument: unknown, ...answers: readonly Answer[]): Promise<Person> {
     return Person.watches(answers, async () => {
       await vscode.commands.executeCommand(`chainscope.${command}`, argument);
@@ -55,8 +59,8 @@ export class Person {
     const person = new Person(answers);
     person.arrive();
     try {
-      await work(person);
-      assert.deepEqual(person.answers, [], `Not asked for; told: ${person.told.join(' | ')}`);
+      await inTime(work(person), () => `The command has not ended; asked: ${person.asked.join(' | ')}; told: ${person.told.join(' | ')}`);
+      person.isContent();
     } finally {
       person.leave();
     }
@@ -65,42 +69,58 @@ export class Person {
 
   /** Waits until something of this kind was told. */
   async hears(what: RegExp): Promise<string> {
-    const deadline = AbortSignal.timeout(PATIENCE);
-    for (;;) {
-      const heard = this.told.find((text) => what.test(text));
-      if (heard !== undefined) {
-        return heard;
-      }
-      if (deadline.aborted) {
-        throw new Error(`Not told: ${String(what)}; only: ${this.told.join(' | ')}`);
-      }
-      await new Promise<void>((resolve) => {
-        this.wake = resolve;
-        deadline.addEventListener('abort', () => resolve(), { once: true });
-      });
+    return until(
+      () => this.told.find((text) => what.test(text)),
+      this.wasTold.event,
+      () => `Not told: ${String(what)}; only: ${this.told.join(' | ')}`,
+    );
+  }
+
+  /** @throws when something else was asked or went wrong than the test expects */
+  private isContent(): void {
+    if (this.fault) {
+      throw this.fault;
     }
+    const failures = this.answers.flatMap((answer) => (answer.kind === 'error' ? [answer.message] : []));
+    assert.deepEqual(
+      this.errors.filter((message) => !failures.some((expected) => expected.test(message))),
+      [],
+      'No other error is told',
+    );
+    const left = this.answers.filter((answer) => answer.kind !== 'error' && !(answer.kind === 'agree' && answer.onlyIfAsked === true));
+    assert.deepEqual(left, [], `Not asked for; told: ${this.told.join(' | ')}`);
+    const unmet = failures.filter((expected) => !this.errors.some((message) => expected.test(message)));
+    assert.deepEqual(unmet, [], `Not told, only: ${this.told.join(' | ')}`);
   }
 
   private arrive(): void {
     const tell = (message: string): Promise<undefined> => {
       this.told.push(message);
-      this.wake();
+      this.wasTold.fire();
       return Promise.resolve(undefined);
     };
     this.replace('showInformationMessage', tell);
-    this.replace('showErrorMessage', tell);
+    this.replace('showErrorMessage', (message: string) => {
+      this.errors.push(message);
+      return tell(message);
+    });
     this.replace('showWarningMessage', (message: string, options: vscode.MessageOptions, ...actions: readonly string[]) => {
       if (typeof options !== 'object' || options.modal !== true) {
         return tell(message);
       }
       this.asked.push(`${message}\n${options.detail ?? ''}`);
-      const { action, question = /./ } = this.next('agree', message);
-      assert.match(message, question);
-      assert.ok(actions.includes(action), `${action} is offered, not only ${actions.join(', ')}`);
-      return Promise.resolve(action);
+      return this.answering('agree', message, ({ action, question = /./ }) => {
+        assert.match(message, question);
+        assert.ok(actions.includes(action), `${action} is offered, not only ${actions.join(', ')}`);
+        return Promise.resolve(action);
+      });
     });
-    this.replace('showSaveDialog', () => Promise.resolve(vscode.Uri.file(this.next('file', 'a file to save').path)));
-    this.replace('showOpenDialog', () => Promise.resolve([vscode.Uri.file(this.next('file', 'a file to open').path)]));
+    const file = (question: string) => this.answering('file', question, ({ path }) => vscode.Uri.file(path));
+    this.replace('showSaveDialog', () => Promise.resolve(file('a file to save')));
+    this.replace('showOpenDialog', () => Promise.resolve([file('a file to open')]));
+    this.replace('showQuickPick', (items: readonly vscode.QuickPickItem[], options: vscode.QuickPickOptions = {}) =>
+      this.picked(items, options.title ?? options.placeHolder ?? ''),
+    );
     this.replace('createQuickPick', () => this.quickPick());
     this.replace('createInputBox', () => this.inputBox());
     this.replace('withProgress', this.withProgress.bind(this));
@@ -119,25 +139,37 @@ export class Person {
     windows[name] = by;
   }
 
-  private next<K extends Answer['kind']>(kind: K, question: string): Extract<Answer, { kind: K }> {
-    const answer = this.answers.shift();
-    assert.ok(answer?.kind === kind, `Asked: ${question}; the answer would be ${JSON.stringify(answer)}`);
-    return answer as Extract<Answer, { kind: K }>;
+  /** Takes the next answer to a question; what does not fit makes the test fail, however the command takes it. */
+  private answering<K extends Answer['kind'], T>(kind: K, question: string, answer: (given: Extract<Answer, { kind: K }>) => T): T {
+    try {
+      const index = this.answers.findIndex((answer) => answer.kind !== 'error');
+      const [given] = index < 0 ? [] : this.answers.splice(index, 1);
+      assert.ok(given?.kind === kind, `Asked: ${question}; the answer would be ${JSON.stringify(given)}`);
+      return answer(given as Extract<Answer, { kind: K }>);
+    } catch (error) {
+      this.fault ??= error as Error;
+      throw error;
+    }
   }
 
   private quickPick(): Partial<vscode.QuickPick<vscode.QuickPickItem>> {
     return this.quickInput({ items: [] as vscode.QuickPickItem[], activeItems: [], selectedItems: [] as vscode.QuickPickItem[] }, (box) => {
-      const { label, title = /./ } = this.next('pick', box.title ?? '');
-      assert.match(box.title ?? '', title);
-      const item = box.items.find((candidate) => label.test(candidate.label));
-      assert.ok(item, `${String(label)} is none of: ${box.items.map((candidate) => candidate.label).join(', ')}`);
-      box.selectedItems = [item];
+      box.selectedItems = [this.picked(box.items, box.title ?? '')];
+    });
+  }
+
+  private picked<T extends vscode.QuickPickItem>(items: readonly T[], title: string): T {
+    return this.answering('pick', title, (answer) => {
+      assert.match(title, answer.title ?? /./);
+      const found = items.find((candidate) => answer.label.test(candidate.label));
+      assert.ok(found, `${String(answer.label)} is none of: ${items.map((candidate) => candidate.label).join(', ')}`);
+      return found;
     });
   }
 
   private inputBox(): Partial<vscode.InputBox> {
     return this.quickInput({ value: '', validationMessage: undefined as vscode.InputBox['validationMessage'] }, (box) => {
-      const { text } = this.next('type', box.title ?? '');
+      const text = this.answering('type', box.title ?? '', (answer) => answer.text);
       if (typeof box.validationMessage === 'string') {
         this.warned.push(box.validationMessage);
       }
@@ -171,8 +203,8 @@ export class Person {
           try {
             answer(box);
             accepted.fire();
-          } catch (error) {
-            this.told.push(String(error));
+          } catch {
+            // It is known as the fault; a person who has no answer goes away.
             hidden.fire();
           }
         });
@@ -195,8 +227,8 @@ export class Person {
     const cancellation = new vscode.CancellationTokenSource();
     const report = ({ message }: { message?: string }): void => {
       this.progress.push(`${options.title ?? ''}: ${message ?? ''}`);
-      if (this.cancelsNext) {
-        this.cancelsNext = false;
+      if (this.cancelsAt?.test(message ?? '')) {
+        this.cancelsAt = null;
         cancellation.cancel();
       }
     };
@@ -223,4 +255,14 @@ export function choosesFile(path: string): Answer {
 
 export function agrees(action: string, question?: RegExp): Answer {
   return question === undefined ? { kind: 'agree', action } : { kind: 'agree', action, question };
+}
+
+/** Agrees to something that is asked in some cases only: to end an export whose last client has just gone, perhaps unnoticed. */
+export function wouldAgree(action: string): Answer {
+  return { kind: 'agree', action, onlyIfAsked: true };
+}
+
+/** Is told this error; where no test says so, none is told. */
+export function failsWith(message: RegExp): Answer {
+  return { kind: 'error', message };
 }

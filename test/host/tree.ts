@@ -2,9 +2,7 @@ import type * as vscode from 'vscode';
 
 import type { ChainscopeApi } from '../../src/extension';
 import type { ChainItem } from '../../src/shell/chains/chainTree';
-
-/** How long the file system's watcher may take to tell, in milliseconds. */
-const PATIENCE = 20_000;
+import { until } from './waiting';
 
 export interface ShownRow {
   readonly item: ChainItem;
@@ -40,50 +38,30 @@ export class ShownTree {
 
   /** Waits until what is shown is as expected, looking again whenever the view is told to. */
   async until(expected: (rows: readonly ShownRow[]) => boolean, what: string): Promise<readonly ShownRow[]> {
-    const changes = this.changes();
-    const deadline = AbortSignal.timeout(PATIENCE);
-    try {
-      for (;;) {
-        const rows = await this.rows();
-        if (expected(rows)) {
-          return rows;
-        }
-        if (!(await changes.next(deadline))) {
-          throw new Error(
-            `Not seen in ${PATIENCE} ms: ${what}. Shown is:\n${rows.map((row) => `${row.label} ${row.description}`).join('\n')}`,
-          );
-        }
-      }
-    } finally {
-      changes.dispose();
-    }
+    let rows: readonly ShownRow[] = [];
+    const look = async (): Promise<readonly ShownRow[] | undefined> => {
+      rows = await this.rows();
+      return expected(rows) ? rows : undefined;
+    };
+    const shown = (): string => rows.map((row) => `${row.label} ${row.description}`).join('\n');
+    return until(look, this.changed, () => `Not seen: ${what}. Shown is:\n${shown()}`);
   }
 
-  /** The changes that the view is told of, from now on. */
-  changes(): { next(deadline: AbortSignal): Promise<boolean>; readonly seen: (readonly string[] | 'all')[]; dispose(): void } {
+  /** The changes that the view is told of, from now on: the IDs of rows, or all. */
+  changes(): { readonly seen: (readonly string[] | 'all')[]; dispose(): void } {
     const seen: (readonly string[] | 'all')[] = [];
-    let unread = 0;
-    let wake = (): void => undefined;
-    const listener = this.provider.onDidChangeTreeData?.((items) => {
+    const listener = this.changed((items) => {
       seen.push(Array.isArray(items) ? items.map(({ id }) => id) : 'all');
-      unread += 1;
-      wake();
     });
-    return {
-      seen,
-      next: async (deadline) => {
-        if (unread === 0 && !deadline.aborted) {
-          await new Promise<void>((resolve) => {
-            wake = resolve;
-            deadline.addEventListener('abort', () => resolve(), { once: true });
-          });
-        }
-        const told = unread > 0;
-        unread = 0;
-        return told;
-      },
-      dispose: () => void listener?.dispose(),
-    };
+    return { seen, dispose: () => void listener.dispose() };
+  }
+
+  private get changed(): NonNullable<vscode.TreeDataProvider<ChainItem>['onDidChangeTreeData']> {
+    const { onDidChangeTreeData } = this.provider;
+    if (onDidChangeTreeData === undefined) {
+      throw new Error('The view tells of no changes.');
+    }
+    return onDidChangeTreeData;
   }
 
   private async row(item: ChainItem): Promise<ShownRow> {
