@@ -14,6 +14,8 @@ export async function launchChromium(extra = []) {
   return chromium.launch({
     executablePath,
     headless: true,
+    // On a slow and busy machine.
+    timeout: 180_000,
     handleSIGINT: false,
     handleSIGTERM: false,
     handleSIGHUP: false,

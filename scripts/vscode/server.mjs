@@ -8,7 +8,7 @@ import { start, stop } from '../run/processes.mjs';
 import { servedVsCode } from './cache.mjs';
 
 /** How long the server may take until it listens, in milliseconds. */
-const START_TIMEOUT = 60_000;
+const START_TIMEOUT = 180_000;
 
 /** Keeps what has nothing to do with disk images out of the window. */
 const SETTINGS = {

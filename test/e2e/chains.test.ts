@@ -26,7 +26,7 @@ describe('the view Chains', () => {
   after(async () => {
     await browser.close();
     await server.stop();
-    await rm(folder, { recursive: true });
+    await rm(folder, { recursive: true, maxRetries: 10 });
   });
 
   it('shows a chain with its base last', async () => {
@@ -47,8 +47,12 @@ describe('the view Chains', () => {
 
   it('opens an image from the keyboard', async () => {
     await window.runCommand('Image Chains: Focus on Chains View');
-    await window.treeRow(/^corrupted/).waitFor();
+    await window.page.locator('.sidebar .monaco-list:focus').waitFor();
     await window.page.keyboard.press('Home');
+    await window
+      .treeRow(/^corrupted/)
+      .and(window.page.locator('.focused'))
+      .waitFor();
     await window.page.keyboard.press('Enter');
     await window.tab('corrupted.qcow2').waitFor();
     await window.closeAllEditors();

@@ -6,6 +6,6 @@ void runMochaSuite({
   name: 'e2e',
   folder: __dirname,
   results: RESULTS,
-  timeout: 120_000,
+  timeout: 600_000,
   only: process.env['CHAINSCOPE_TEST_ONLY'],
 }).then(({ failed }) => process.exit(failed === 0 ? 0 : 1));

@@ -45,11 +45,10 @@ describe('managing images', () => {
     await wizard.page('Compare top.qcow2 With', '1/2');
     await wizard.choose('base.qcow2');
     await wizard.choose('What the guest reads');
-    const told = window.notifications().filter({ hasText: 'the first difference is at guest offset 1048576' });
-    await told.waitFor();
+    await window.told('the first difference is at guest offset 1048576');
     await window.screenshot('compare');
-    await window.notificationButton('Copy as qemu-img Command').click();
-    assert.equal(await window.clipboard(), `qemu-img compare -f qcow2 -F qcow2 ${images.of('top.qcow2')} ${images.of('base.qcow2')}`);
+    const command = await window.copied(() => window.answer('Copy as qemu-img Command'));
+    assert.equal(command, `qemu-img compare -f qcow2 -F qcow2 ${images.of('top.qcow2')} ${images.of('base.qcow2')}`);
   });
 
   it('creates an image in a few pages, the last of which shows what it comes to', async () => {
@@ -62,15 +61,14 @@ describe('managing images', () => {
     await wizard.type('10G');
     await wizard.message(/10 GiB/).waitFor();
     await wizard.accept();
-    await wizard.type(images.of('new.qcow2'));
-    await wizard.accept();
+    await wizard.saveAs('disk.qcow2', images.of('new.qcow2'));
     await wizard.page('New Image', '4/4');
     await window.screenshot('new-image');
     await window.page
       .locator('.quick-input-widget')
       .getByRole('option', { name: /Create new\.qcow2/ })
       .click();
-    await window.notifications().filter({ hasText: 'new.qcow2 is created' }).waitFor();
+    await window.told('new.qcow2 is created');
     await window.treeRow(/^new\.qcow2/).waitFor();
     assert.match(images.qemuImg('info', 'new.qcow2'), /virtual size: 10 GiB/);
   });
@@ -78,6 +76,7 @@ describe('managing images', () => {
   it('asks before a disk is shrunk, and says what builds on it', async () => {
     await opened.select('base.qcow2');
     await window.runCommandThatAsks('Chainscope: Resize…');
+    await wizard.page('Resize base.qcow2');
     await wizard.type('-16M');
     await wizard.message(/cuts off the last 16 MiB/).waitFor();
     await wizard.accept();
@@ -86,7 +85,7 @@ describe('managing images', () => {
     await dialog.getByText(/top\.qcow2/).waitFor();
     await window.screenshot('resize-review');
     await dialog.getByRole('button', { name: 'Shrink' }).click();
-    await window.notifications().filter({ hasText: 'base.qcow2 is now 48 MiB' }).waitFor();
+    await window.told('base.qcow2 is now 48 MiB');
     assert.match(images.qemuImg('info', 'base.qcow2'), /virtual size: 48 MiB/);
   });
 

@@ -53,7 +53,7 @@ describe('the space of thin images', () => {
     await dialog.getByText(/At most 4 MiB are copied\. top\.qcow2 grows by up to 8 MiB/).waitFor();
     await window.screenshot('allocate-preview');
     await dialog.getByRole('button', { name: 'Allocate' }).click();
-    await window.notifications().filter({ hasText: 'No write to that part of top.qcow2 can fail' }).waitFor();
+    await window.told('No write to that part of top.qcow2 can fail');
     await window.treeRow(/^Allocate top\.qcow2, done/).waitFor();
     await window.screenshot('allocate-done');
     const own = (
@@ -80,7 +80,7 @@ describe('the space of thin images', () => {
     await dialog.getByText(/12 MiB of the 16 MiB that take space there hold nothing but zeroes/).waitFor();
     await window.screenshot('trim-preview');
     await dialog.getByRole('button', { name: 'Trim', exact: true }).click();
-    await window.notifications().filter({ hasText: 'Zeroes in zeroes.qcow2 take no space any more' }).waitFor();
+    await window.told('Zeroes in zeroes.qcow2 take no space any more');
     await window.treeRow(/^Trim zeroes\.qcow2, done/).waitFor();
     await window.screenshot('trim-done');
     assert.ok(before - usedBytes('zeroes.qcow2') >= 11 * MIB);
@@ -102,10 +102,8 @@ describe('the space of thin images', () => {
     await wizard.accept();
     await window.screenshot('cache-image-clusters');
     await wizard.choose('64 KiB');
-    // The page suggests a name; what is typed before it does would be lost.
-    await window.page.waitForFunction("document.querySelector('.quick-input-widget input.input')?.value.endsWith('base-cache.qcow2')");
-    await wizard.accept();
-    await window.notifications().filter({ hasText: 'keep up to 16 MiB of what they read there' }).waitFor();
+    await wizard.saveAs('base-cache.qcow2');
+    await window.told('keep up to 16 MiB of what they read there');
     await window.treeRow(/^base-cache\.qcow2/).waitFor();
     await window.screenshot('cache-image-made');
     assert.match(images.qemuImg('info', 'base-cache.qcow2'), /backing file: base\.qcow2/);

@@ -35,7 +35,8 @@ export class ImagesWindow {
     return new ImagesWindow(images, window, async () => {
       await browser.close();
       await server.stop();
-      await rm(images.path, { recursive: true });
+      // What was killed may still be on its way out.
+      await rm(images.path, { recursive: true, maxRetries: 10 });
     });
   }
 

@@ -5,11 +5,14 @@ import { RESULTS } from '../../scripts/run/paths.mjs';
 import { THEMES } from './theme';
 import type { ThemeKind } from './theme';
 
-/** How long VS Code may take for one step on a busy machine, in milliseconds. */
-const STEP_TIMEOUT = 30_000;
+/** How long VS Code may take for one step on a slow and busy machine, in milliseconds. */
+const STEP_TIMEOUT = 120_000;
 
-/** How long one try of a step that may be disturbed and is tried again, in milliseconds. */
+/** How long the first try of a step that may be disturbed and is tried again, in milliseconds; each further try may take twice as long. */
 const TRY_TIMEOUT = 3000;
+
+/** Before a notification goes from the corner, in milliseconds: VS Code takes it away after ten seconds. */
+const TOAST_TIMEOUT = 8000;
 
 /**
  * One window of VS Code as a person uses it: with the keyboard, the mouse and the eyes. Every step waits for its effect to be seen, none
@@ -76,19 +79,11 @@ export class VsCodeWindow {
    * focus and with it closes the quick pick or swallows the key; a person would press the key again.
    */
   private async choose(key: string, text: string, row: string): Promise<void> {
-    const deadline = Date.now() + STEP_TIMEOUT;
-    for (;;) {
-      try {
-        await this.page.keyboard.press(key);
-        await this.page.locator('.quick-input-widget input.input').fill(text, { timeout: TRY_TIMEOUT / 3 });
-        await this.quickPickRow(row).first().click({ timeout: TRY_TIMEOUT });
-        return;
-      } catch (error) {
-        if (Date.now() > deadline) {
-          throw error;
-        }
-      }
-    }
+    await untilDone(async (timeout) => {
+      await this.page.keyboard.press(key);
+      await this.page.locator('.quick-input-widget input.input').fill(text, { timeout: timeout / 3 });
+      await this.quickPickRow(row).first().click({ timeout });
+    });
   }
 
   /** A row of the open quick pick by its label. */
@@ -160,21 +155,13 @@ export class VsCodeWindow {
   async showViewContainer(title: string): Promise<void> {
     const item = this.page.locator('.activitybar').getByRole('tab', { name: title });
     const shown = this.page.locator('.sidebar .composite.title').filter({ hasText: title });
-    const deadline = Date.now() + STEP_TIMEOUT;
-    for (;;) {
+    // A window that comes back shows the container by itself a moment later; the click then has put it away.
+    await untilDone(async (timeout) => {
       if ((await item.getAttribute('aria-selected')) !== 'true') {
         await item.click();
       }
-      try {
-        await shown.waitFor({ timeout: TRY_TIMEOUT });
-        return;
-      } catch (error) {
-        // A window that comes back shows the container by itself a moment later; the click then has put it away.
-        if (Date.now() > deadline) {
-          throw error;
-        }
-      }
-    }
+      await shown.waitFor({ timeout });
+    });
   }
 
   /** The rows of a tree in the side bar whose accessible name contains `name`. */
@@ -182,9 +169,11 @@ export class VsCodeWindow {
     return this.page.locator('.sidebar').getByRole('treeitem', { name });
   }
 
-  /** The messages that are shown as notifications. */
-  notifications(): Locator {
-    return this.page.locator('.notification-list-item-message');
+  /** Waits until a notification says something. */
+  async told(text: string): Promise<Locator> {
+    const notification = this.page.locator('.notification-list-item').filter({ hasText: text }).first();
+    await this.notified(notification);
+    return notification;
   }
 
   /** A button of a notification. */
@@ -192,13 +181,34 @@ export class VsCodeWindow {
     return this.page.locator('.notification-list-item').getByRole('button', { name: label });
   }
 
+  /** Presses a button of a notification. */
+  async answer(label: string): Promise<void> {
+    const button = this.notificationButton(label);
+    await this.notified(button);
+    await button.click();
+  }
+
+  /** Notifications go from the corner after some seconds; the list of all of them keeps them. */
+  private async notified(what: Locator): Promise<void> {
+    await untilDone(async (timeout) => {
+      try {
+        await what.waitFor({ timeout });
+      } catch (error) {
+        await this.runCommand('Notifications: Show Notifications');
+        throw error;
+      }
+    }, TOAST_TIMEOUT);
+  }
+
   /** A modal dialog. */
   dialog(): Locator {
     return this.page.locator('.monaco-dialog-box');
   }
 
-  /** The text in the clipboard, as soon as there is one. */
-  async clipboard(): Promise<string> {
+  /** The text that `copy` puts into the clipboard. */
+  async copied(copy: () => Promise<void>): Promise<string> {
+    await this.page.evaluate(() => navigator.clipboard.writeText(''));
+    await copy();
     // A predicate that answers later counts as true before it has.
     return this.page.evaluate(async () => {
       for (;;) {
@@ -213,8 +223,17 @@ export class VsCodeWindow {
 
   /** Puts all notifications away; one that shows progress goes when its work is done. */
   async clearNotifications(): Promise<void> {
+    await this.leaveDialog();
     await this.runCommand('Notifications: Clear All Notifications');
     await this.page.waitForFunction(() => document.querySelector('.notification-toast') === null);
+  }
+
+  /** A dialog that a test which failed has left takes every key. */
+  private async leaveDialog(): Promise<void> {
+    if (await this.dialog().isVisible()) {
+      await this.page.keyboard.press('Escape');
+      await this.dialog().waitFor({ state: 'detached' });
+    }
   }
 
   /** Switches the colour theme, as a person does, and waits until the window shows it. */
@@ -252,6 +271,21 @@ export class VsCodeWindow {
 
   private get restrictedMode(): Locator {
     return this.page.locator('.statusbar-item').filter({ hasText: 'Restricted Mode' });
+  }
+}
+
+/** Tries a step again until it is done; throws what the last try threw when that takes too long. */
+async function untilDone(step: (timeout: number) => Promise<void>, first = TRY_TIMEOUT): Promise<void> {
+  const deadline = Date.now() + STEP_TIMEOUT;
+  for (let timeout = first; ; timeout *= 2) {
+    try {
+      await step(timeout);
+      return;
+    } catch (error) {
+      if (Date.now() > deadline) {
+        throw error;
+      }
+    }
   }
 }
 

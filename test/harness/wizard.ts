@@ -20,17 +20,33 @@ export class Wizard {
   /** Takes the row whose label is exactly this, and waits until its page is gone. */
   async choose(label: string): Promise<void> {
     const row = this.window.quickPickRow(label).first();
+    await row.waitFor();
     await this.leaving(() => row.click());
   }
 
   /** Types into the page's field, over what stands there. */
   async type(text: string): Promise<void> {
-    await this.widget.locator('input.input').fill(text);
+    await this.field.fill(text);
   }
 
   /** Goes on with what stands in the field, and waits until its page is gone. */
   async accept(): Promise<void> {
-    await this.leaving(() => this.widget.locator('input.input').press('Enter'));
+    const field = this.field;
+    await field.waitFor();
+    await this.leaving(() => field.press('Enter'));
+  }
+
+  /** Goes on with the place that the file dialog suggests for a new file, or with another. */
+  async saveAs(suggested: string, path?: string): Promise<void> {
+    // The dialog writes it into the field once it has listed the folder, over whatever was typed until then.
+    await this.window.page.waitForFunction(
+      (name) => document.querySelector<HTMLInputElement>('.quick-input-widget input.input')?.value.endsWith(`/${name}`),
+      suggested,
+    );
+    if (path !== undefined) {
+      await this.type(path);
+    }
+    await this.accept();
   }
 
   /** Has the image of the editor in front served to readers, on a port of this machine that the system chooses. Returns its URI. */
@@ -40,10 +56,11 @@ export class Wizard {
     await this.choose('TCP port on 127.0.0.1');
     await this.type('0');
     await this.accept();
-    await this.window.notificationButton('Copy URI').click();
-    // Until then the clipboard has what was copied before.
-    await this.window.page.locator('.statusbar-item').filter({ hasText: 'Copied the URI' }).waitFor();
-    return this.window.clipboard();
+    return this.window.copied(() => this.window.answer('Copy URI'));
+  }
+
+  private get field(): Locator {
+    return this.widget.locator('input.input');
   }
 
   async back(): Promise<void> {
@@ -61,7 +78,7 @@ export class Wizard {
     await this.widget.waitFor({ state: 'hidden' });
   }
 
-  /** What is typed before the next page is there would go to the page before. */
+  /** What is typed before the next page is there would go to the page before. The page must be there; a row or a field of it is. */
   private async leaving(act: () => Promise<void>): Promise<void> {
     const before = await this.window.page.evaluate(shownPage);
     await act();
@@ -69,13 +86,12 @@ export class Wizard {
   }
 }
 
-/** What tells one page from the next; null when there is none. Runs in the page. */
+/** What tells one page from the next, and stays while it is there; null when there is none. Runs in the page. */
 function shownPage(): string | null {
   const widget = document.querySelector<HTMLElement>('.quick-input-widget');
   if (!widget || widget.style.display === 'none') {
     return null;
   }
   const input = widget.querySelector<HTMLInputElement>('input.input');
-  const rows = [...widget.querySelectorAll('.quick-input-list .monaco-list-row')].map((row) => row.textContent);
-  return JSON.stringify([widget.querySelector('.quick-input-title')?.textContent, input?.value, input?.placeholder, rows]);
+  return JSON.stringify([widget.querySelector('.quick-input-title')?.textContent, input?.placeholder]);
 }

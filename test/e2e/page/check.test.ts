@@ -13,10 +13,12 @@ describe('page: check', () => {
     await editor.shell.checkProgress(0.4, null);
     const bar = editor.page.getByRole('progressbar', { name: 'Check' });
     await bar.waitFor();
+    await editor.settled();
     assert.equal(await bar.getAttribute('aria-valuenow'), '40');
     await editor.page.getByRole('button', { name: 'Cancel Check' }).click();
     await editor.shell.checkProgress(null, 'The check was cancelled.');
     await editor.page.locator('check-tab').getByText('The check was cancelled.').waitFor();
+    await editor.settled();
     assert.deepEqual(editor.shell.commands, ['chainscope.checkImage', 'chainscope.cancelCheck']);
     await editor.page.getByRole('button', { name: 'Deep Check' }).click();
     await editor.settled();
@@ -36,6 +38,7 @@ describe('page: check', () => {
     assert.match(await editor.text('row-detail'), /row 40 /);
     await editor.page.keyboard.press('Alt+ArrowLeft');
     await editor.panel('Check').waitFor();
+    await editor.settled();
     assert.match(await editor.text('tab-bar'), /Check \d+/);
   });
 

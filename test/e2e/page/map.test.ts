@@ -79,6 +79,7 @@ describe('page: maps', () => {
     await editor.page.getByRole('application').focus();
     await editor.page.keyboard.press('Home');
     await editor.saved((state) => state.map.viewport === null);
+    await editor.settled();
     assert.equal(await pixelAt(editor, 0.5, 0.02), whole);
     await editor.page.getByRole('button', { name: 'Zoom in (+)' }).click();
     await editor.saved((state) => state.map.viewport !== null);
@@ -119,6 +120,7 @@ describe('page: maps', () => {
     await editor.page.locator('map-legend').getByText('debian-12-base.qcow2').waitFor();
     await editor.page.locator('map-tab').getByRole('radio', { name: 'Host' }).click();
     await editor.page.getByRole('application', { name: 'Host map' }).waitFor();
+    await editor.settled();
     assert.match(await editor.text('map-legend'), /L2 table .* Header /);
   });
 

@@ -13,6 +13,7 @@ describe('page: navigation', () => {
     const editor = await pages().openSample('chain');
     await editor.address('1G');
     await editor.panel('Map').waitFor();
+    await editor.settled();
     const translation = editor.page.locator('translation-strip');
     assert.match(await editor.text('translation-strip'), /guest offset 1 GiB \(0x40000000\)/);
     assert.deepEqual(await translation.locator('.name').allInnerTexts(), [
@@ -89,6 +90,7 @@ describe('page: navigation', () => {
     const again = await pages().open(image, { saved });
     await again.panel('Hex').waitFor();
     await again.page.locator('cluster-inspector').getByText('L1 table').first().waitFor();
+    await again.settled();
     assert.match(await again.text('hex-tab .status'), /0xce0000/);
     await again.tab('Map').click();
     assert.deepEqual(await again.page.locator('map-tab').getByRole('radio', { checked: true }).allInnerTexts(), ['Guest', 'Layer', 'Rows']);

@@ -2,7 +2,7 @@
 
 interface HarnessWindow {
   chainscopeSend(text: string): Promise<void>;
-  chainscopeDeliver(text: string): void;
+  chainscopeDeliver(text: string): Promise<void>;
   chainscopeViolations: string[];
   chainscopeState(): unknown;
   acquireVsCodeApi(): { postMessage(message: unknown): void; getState(): unknown; setState(state: unknown): void };
@@ -14,7 +14,7 @@ export interface PageTheme {
   readonly variables: Readonly<Record<string, string>>;
 }
 
-/** Puts `acquireVsCodeApi` there. Serialised into the page: it uses nothing from outside. */
+/** Puts `acquireVsCodeApi` there. A message is delivered when the page has it. Serialised into the page: it uses nothing from outside. */
 export function installVsCodeApi(savedState: unknown): void {
   const page = window as unknown as HarnessWindow;
   // Newer than the library that the project is compiled against, and much faster than atob.
@@ -39,7 +39,22 @@ export function installVsCodeApi(savedState: unknown): void {
   document.addEventListener('securitypolicyviolation', (event) => {
     page.chainscopeViolations.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sample}`);
   });
-  page.chainscopeDeliver = (text) => window.postMessage(unpack(text), '*');
+  let posted = 0;
+  let arrived = 0;
+  const whenArrived = new Map<number, () => void>();
+  window.addEventListener('message', ({ source }) => {
+    if (source === window) {
+      arrived++;
+      whenArrived.get(arrived)?.();
+      whenArrived.delete(arrived);
+    }
+  });
+  page.chainscopeDeliver = (text) =>
+    new Promise((resolve) => {
+      posted++;
+      whenArrived.set(posted, resolve);
+      window.postMessage(unpack(text), '*');
+    });
   page.chainscopeState = () => state;
   page.acquireVsCodeApi = () => ({
     postMessage: (message) => void page.chainscopeSend(pack(message)),

@@ -37,6 +37,9 @@ export interface PageOptions {
   readonly reducedMotion?: boolean;
 }
 
+/** How long one step may take on a slow and busy machine, in milliseconds. */
+const STEP_TIMEOUT = 120_000;
+
 /** The editor's page in a plain browser window, with a played shell behind it. */
 export class EditorPage {
   readonly page: Page;
@@ -69,7 +72,7 @@ export class EditorPage {
       reducedMotion: reducedMotion ? 'reduce' : 'no-preference',
     });
     const page = await context.newPage();
-    page.setDefaultTimeout(15_000);
+    page.setDefaultTimeout(STEP_TIMEOUT);
     const shell = new PageShell(backend, (message) => deliver(page, pack(message)));
     prepare?.(shell);
     const editor = new EditorPage(page, shell, backend);
@@ -112,7 +115,8 @@ export class EditorPage {
     );
     await this.shell.checkProgress(0, null);
     await this.shell.showReport(report);
-    await this.panel('Check').waitFor();
+    await this.panel('Check').locator('.verdict').waitFor();
+    await this.settled();
     return report;
   }
 
@@ -179,9 +183,13 @@ export class EditorPage {
 
   /** Waits until nothing is being asked of the engine and what came is on the screen. */
   async settled(): Promise<void> {
-    await this.shell.quiet();
-    await this.page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
-    await this.shell.quiet();
+    let received: number;
+    do {
+      received = this.shell.received;
+      await this.shell.quiet();
+      await this.page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+      // What was shown may have made the page ask for more.
+    } while (this.shell.received !== received || !this.shell.isQuiet);
   }
 
   async close(): Promise<void> {
@@ -193,7 +201,10 @@ export class EditorPage {
 /** A page that is being closed takes nothing any more. */
 async function deliver(page: Page, text: string): Promise<void> {
   if (!page.isClosed()) {
-    await page.evaluate((packed) => (window as unknown as { chainscopeDeliver(text: string): void }).chainscopeDeliver(packed), text);
+    await page.evaluate(
+      (packed) => (window as unknown as { chainscopeDeliver(text: string): Promise<void> }).chainscopeDeliver(packed),
+      text,
+    );
   }
 }
 

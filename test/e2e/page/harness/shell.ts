@@ -5,7 +5,7 @@ import {
   ResponseError,
   type DataCallback,
   type Disposable,
-  type Message,
+  Message,
   type MessageConnection,
   type MessageWriter,
 } from 'vscode-jsonrpc/node';
@@ -91,18 +91,21 @@ export class PageShell {
   onCommand: (command: string) => Promise<void> | void = () => undefined;
   /** What the page is to show first. */
   state: ViewState | null = null;
-  private pending = 0;
+  /** How many messages the page has sent. */
+  received = 0;
+  /** Requests of the page whose answer it does not have yet. */
+  private readonly unanswered = new Set<number | string>();
+  private disposed = false;
   private whenQuiet: (() => void)[] = [];
   private readonly whenCopied: (() => void)[] = [];
   private readonly reader = new Reader();
   private readonly connection: MessageConnection;
 
   constructor(backend: ImageBackend, send: (message: Message) => Promise<void>) {
-    this.connection = createMessageConnection(this.reader, new Writer(send));
+    this.connection = createMessageConnection(this.reader, new Writer((message) => this.deliver(message, send)));
     this.connection.onRequest(viewReady, () => ({ path: backend.path, state: this.state }));
     this.connection.onRequest(viewCall, async ({ method, params, progressToken }, token) => {
       this.requests.push({ method, params });
-      this.pending++;
       const controller = new AbortController();
       token.onCancellationRequested(() => {
         this.cancelled.push(method);
@@ -112,16 +115,13 @@ export class PageShell {
         return await backend.call(method, params, {
           signal: controller.signal,
           onProgress: (progress) => {
-            if (progressToken !== null) {
+            if (progressToken !== null && !this.disposed) {
               void this.connection.sendProgress(progressType, progressToken, progress);
             }
           },
         });
       } catch (error) {
         return failure(error, controller.signal);
-      } finally {
-        this.pending--;
-        this.noteQuiet();
       }
     });
     this.connection.onRequest(copyText, (copied) => {
@@ -153,23 +153,43 @@ export class PageShell {
     return this.copied.map(({ text }) => text);
   }
 
-  /** Resolves when no request of the page is being answered. */
+  /** Whether the page has the answers to all its requests. */
+  get isQuiet(): boolean {
+    return this.unanswered.size === 0;
+  }
+
+  /** Resolves when the page has the answers to all its requests. */
   async quiet(): Promise<void> {
-    if (this.pending > 0) {
+    if (!this.isQuiet) {
       await new Promise<void>((resolve) => this.whenQuiet.push(resolve));
     }
   }
 
-  private noteQuiet(): void {
-    if (this.pending === 0) {
-      for (const resolve of this.whenQuiet.splice(0)) {
-        resolve();
-      }
+  receive(message: unknown): void {
+    this.received++;
+    const received = message as Message;
+    if (Message.isRequest(received) && received.id !== null) {
+      this.unanswered.add(received.id);
     }
+    this.reader.receive(received);
   }
 
-  receive(message: unknown): void {
-    this.reader.receive(message as Message);
+  private async deliver(message: Message, send: (message: Message) => Promise<void>): Promise<void> {
+    try {
+      await send(message);
+    } catch (error) {
+      // A page that is being closed takes nothing any more.
+      if (!this.disposed) {
+        throw error;
+      }
+    } finally {
+      if (Message.isResponse(message) && message.id !== null) {
+        this.unanswered.delete(message.id);
+        if (this.isQuiet) {
+          this.whenQuiet.splice(0).forEach((resolve) => resolve());
+        }
+      }
+    }
   }
 
   goTo(state: ViewState): Promise<void> {
@@ -189,6 +209,7 @@ export class PageShell {
   }
 
   dispose(): void {
+    this.disposed = true;
     this.connection.dispose();
   }
 }
