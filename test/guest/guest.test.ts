@@ -1,10 +1,8 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
-import { createInterface } from 'node:readline';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { CLI, makeWithQemuImg, qemuImg, runTool, temporaryFolder } from '../interop/tools';
+import { chainscopeNbd } from '../interop/nbdServers';
+import { makeWithQemuImg, qemuImg, runTool, temporaryFolder } from '../interop/tools';
 import { runMachine } from './machine';
 
 /* A real Linux whose disk is our NBD export: what it writes and syncs must be a sound file system, and the image sound for QEMU. */
@@ -76,32 +74,12 @@ describe('a guest on our NBD export', () => {
 
 /** Serves an image while `work` runs; the server ends by itself when it is told to, with the image closed. */
 async function onExport<T>(image: string, format: string, home: string, work: (drive: string) => Promise<T>): Promise<T> {
-  const socket = join(home, 'nbd.sock');
-  const server = spawn(process.execPath, [CLI, 'nbd', '-t', '-f', format, '-k', socket, image], { stdio: ['ignore', 'ignore', 'pipe'] });
-  const ended = once(server, 'exit');
-  let messages = '';
-  createInterface(server.stderr).on('line', (line) => (messages += `${line}\n`));
+  const server = await chainscopeNbd(home, ['-f', format, image]);
   try {
-    await waitForServer(socket);
-    return await work(`file=nbd+unix:///?socket=${socket},format=raw,cache=none`);
+    return await work(`file=${server.uri},format=raw,cache=none`);
   } finally {
-    server.kill('SIGTERM');
-    const [code] = (await ended) as [number | null];
-    expect({ code, messages }).toEqual({ code: 0, messages: '' });
-  }
-}
-
-/** nbdinfo waits for nothing, but connecting does: it is asked until the server listens. */
-async function waitForServer(socket: string): Promise<void> {
-  const deadline = Date.now() + 20_000;
-  for (;;) {
-    const { code, stderr } = await runTool('nbdinfo', ['--size', `nbd+unix:///?socket=${socket}`]);
-    if (code === 0) {
-      return;
-    }
-    if (Date.now() > deadline) {
-      throw new Error(`The server does not listen: ${stderr}`);
-    }
+    await server.stop();
+    expect(await server.ending).toEqual({ code: 0, stderr: '' });
   }
 }
 

@@ -1,5 +1,3 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { copyFile, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -7,6 +5,7 @@ import { BlockGraph } from '../../src/engine/block/graph/blockGraph';
 import type { OpenedImage, OpenImageOptions } from '../../src/engine/block/graph/openedImage';
 import { followGate } from '../../src/engine/gate/policies';
 import { makeMixedChain } from './mapChains';
+import { qemuNbd } from './nbdServers';
 import { Random, testCases, testSeed } from './random';
 import { makeWithQemuImg, qemuHolding, qemuImg, runTool, temporaryFolder, writeWithQemuIo } from './tools';
 
@@ -145,23 +144,17 @@ test('an image that lies in an export of another NBD server is written there', a
   const { base } = await family('remote');
   const overlay = at('remote.qcow2');
   await makeWithQemuImg(['create', '-q', '-f', 'qcow2', '-b', base, '-F', 'qcow2', overlay]);
-  const socket = at('remote.sock');
   // One that lets the image grow beyond what the export has would have no place for it.
   await makeWithQemuImg(['resize', '-q', '-f', 'raw', overlay, '4M']);
-  const server = spawn('qemu-nbd', ['-t', '-f', 'raw', '-k', socket, overlay], { stdio: 'ignore' });
+  const server = await qemuNbd(folder.path, ['-f', 'raw', overlay]);
   try {
-    for (let listens = false; !listens;) {
-      listens = (await runTool('nbdinfo', ['--size', `nbd+unix:///?socket=${socket}`])).code === 0;
-    }
-    const image = await newGraph().open(`nbd+unix:///?socket=${socket}`, WRITING);
+    const image = await newGraph().open(server.uri, WRITING);
     await image.node.write(70_000, new Uint8Array(100_000).fill(3));
     const bytes = await bytesOf(image);
     expect([bytes[69_999], bytes[70_000], bytes[169_999], bytes[170_000]]).toEqual([1, 3, 3, 1]);
     await image.close();
   } finally {
-    const ended = once(server, 'exit');
-    server.kill();
-    await ended;
+    await server.stop();
   }
   await writeWithQemuIo(['-f', 'qcow2', overlay], ['read -P 1 0 70000', 'read -P 3 70000 100000']);
   expect((await qemuImg(['check', '-q', overlay])).code).toBe(0);

@@ -1,8 +1,9 @@
-import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import type { ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';
 import { open, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { spawnKept } from './processes';
 import { CLI, chainscope, makeWithQemuImg, qemuImg, runTool, sideBySide, temporaryFolder, writeWithQemuIo } from './tools';
 
 /* How the command line is called, and how it ends, beside qemu-img. */
@@ -238,7 +239,7 @@ describe('an image that another process writes', () => {
   let writer: ChildProcessWithoutNullStreams;
   beforeAll(async () => {
     await makeWithQemuImg(['create', '-q', '-f', 'qcow2', 'busy.qcow2', '1M'], { cwd });
-    writer = spawn('qemu-io', ['busy.qcow2'], { cwd });
+    writer = spawnKept('qemu-io', ['busy.qcow2'], { cwd });
     // The prompt: the image is open and locked.
     await once(writer.stdout, 'data');
   });
@@ -365,7 +366,10 @@ describe('readers that leave and people that interrupt', () => {
   });
 
   test('an interrupt ends it as it ends qemu-img: by the signal', async () => {
-    const child = spawn(process.execPath, [CLI, 'map', '--output=json', 'scattered.qcow2'], { cwd, stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawnKept(process.execPath, [CLI, 'map', '--output=json', 'scattered.qcow2'], {
+      cwd,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     const closed = once(child, 'exit');
     // The first piece has come and nobody takes the rest: it waits in the middle of its work.
     await once(child.stdout, 'readable');

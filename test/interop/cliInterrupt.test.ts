@@ -1,25 +1,30 @@
-import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { readdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { nbdkit, type RunningServer } from './nbdServers';
+import { spawnKept } from './processes';
 import { CLI, temporaryFolder } from './tools';
 
-/* Ctrl-C in the middle of a conversion, which takes seconds: it is compressed. */
-
-const SIZE = 96 * 1024 * 1024;
+/* Ctrl-C in the middle of a conversion, which takes more than a minute: its source comes slowly. */
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+let source: RunningServer;
+let cwd: string;
 beforeEach(async () => {
   folder = await temporaryFolder('interrupt');
-  await writeFile(join(folder.path, 'source.raw'), randomBytes(SIZE));
+  source = await nbdkit(folder.path, ['-r', '--filter=rate', 'pattern', 'size=96M', 'rate=8M']);
+  cwd = join(folder.path, 'made');
+  await mkdir(cwd);
 });
-afterEach(() => folder.dispose());
+afterEach(async () => {
+  await source.stop();
+  await folder.dispose();
+});
 
 async function interrupted(signal: NodeJS.Signals): Promise<{ code: number | null; stderr: string; files: string[] }> {
-  const child = spawn(process.execPath, [CLI, 'convert', '-p', '-c', '-f', 'raw', '-O', 'qcow2', 'source.raw', 'target.qcow2'], {
-    cwd: folder.path,
+  const child = spawnKept(process.execPath, [CLI, 'convert', '-p', '-c', '-f', 'raw', '-O', 'qcow2', source.uri, 'target.qcow2'], {
+    cwd,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let stderr = '';
@@ -31,22 +36,22 @@ async function interrupted(signal: NodeJS.Signals): Promise<{ code: number | nul
   child.stdout.resume();
   child.kill(signal);
   const [code] = (await ended) as [number | null];
-  return { code, stderr, files: await readdir(folder.path) };
+  return { code, stderr, files: await readdir(cwd) };
 }
 
 test('the new image is removed', async () => {
   expect(await interrupted('SIGINT')).toEqual({
     code: 130,
     stderr: 'chainscope: Interrupted: the new image is removed.\n',
-    files: ['source.raw'],
+    files: [],
   });
 });
 
 test('a file that was there before stays, incomplete', async () => {
-  await writeFile(join(folder.path, 'target.qcow2'), '');
+  await writeFile(join(cwd, 'target.qcow2'), '');
   expect(await interrupted('SIGTERM')).toEqual({
     code: 143,
     stderr: "chainscope: Interrupted: 'target.qcow2' is incomplete.\n",
-    files: ['source.raw', 'target.qcow2'],
+    files: ['target.qcow2'],
   });
 });

@@ -1,15 +1,12 @@
-import { execFile } from 'node:child_process';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { Random } from './random';
+import { makeWithQemuImg, runTool } from './tools';
 
 /*
  * Random images over the option space, made by the real tools. `makeImage(seed, folder)` gives the same image for the same seed and the
  * same qemu-utils.
  */
-
-const run = promisify(execFile);
 
 export interface RandomImage {
   readonly seed: number;
@@ -319,17 +316,7 @@ function encryptedFirst(args: readonly string[]): readonly string[] {
 
 async function qemuImg(log: string[], args: readonly string[]): Promise<void> {
   log.push(shown('qemu-img', args));
-  for (let attempt = 1; ; attempt++) {
-    try {
-      await run('qemu-img', args, { timeout: 60_000 });
-      return;
-    } catch (error) {
-      // On a busy machine the key derivation finds no time to measure itself by.
-      if (attempt === 10 || !(error instanceof Error && error.message.includes('CPU usage'))) {
-        throw error;
-      }
-    }
-  }
+  await makeWithQemuImg(args);
 }
 
 /** For operations that some option combinations refuse (a snapshot needs refcounts of two). */
@@ -347,9 +334,10 @@ async function tryQemuImg(log: string[], args: readonly string[]): Promise<boole
 async function qemuIo(log: string[], args: readonly string[], commands: readonly string[]): Promise<void> {
   const all = [...args, ...commands.flatMap((command) => ['-c', command])];
   log.push(shown('qemu-io', all));
-  await run('qemu-io', all, { timeout: 60_000 }).catch((error: unknown) => {
-    log.push(`# ${error instanceof Error ? error.message.trim().split('\n').at(-1) : String(error)}`);
-  });
+  const { code, signal, stderr } = await runTool('qemu-io', all);
+  if (code !== 0) {
+    log.push(`# ${signal ?? stderr.trim().split('\n').at(-1)}`);
+  }
 }
 
 function shown(tool: string, args: readonly string[]): string {

@@ -1,11 +1,11 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { EngineClient } from '../../src/worker/client';
 import type { ImageChange, ImageSession } from '../../src/worker/client/imageSession';
 import { bundleWorker, type WorkerBundle } from '../unit/worker/bundle';
+import { endProcess, spawnKept } from './processes';
 import { makeWithQemuImg, runTool } from './tools';
 
 const ACTIVE = { kind: 'active' } as const;
@@ -37,7 +37,7 @@ const inUse = ({ links }: ImageChange) => links[0]?.image?.usage.inUse === true;
 
 /** A qemu-io that keeps the image open until it is told to quit. */
 function keepOpen(image: string): ChildProcess {
-  return spawn('qemu-io', ['-f', 'qcow2', image], { stdio: ['pipe', 'ignore', 'inherit'] });
+  return spawnKept('qemu-io', ['-f', 'qcow2', image], { stdio: ['pipe', 'ignore', 'inherit'] });
 }
 
 describe('an image that a process has open', () => {
@@ -74,10 +74,7 @@ describe('an image that a process has open', () => {
       await given;
       expect((await session.call('overview', null)).notices).toEqual([]);
     } finally {
-      if (guest.exitCode === null) {
-        guest.kill();
-        await once(guest, 'exit');
-      }
+      await endProcess(guest);
     }
     session.close();
   });

@@ -24,7 +24,7 @@ beforeAll(async () => {
     await write(image, ['write -P 7 1M 64k', 'write -P 8 2M 4k']);
     await makeWithQemuImg(['create', '-q', '-f', 'qcow2', '-u', '-b', image, '-F', 'qcow2', at(`over-${image}`), '4M']);
   }
-}, 60_000);
+});
 afterAll(async () => {
   await client.dispose();
   await bundle.remove();

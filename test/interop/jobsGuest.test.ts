@@ -6,6 +6,7 @@ import { BlockGraph } from '../../src/engine/block/graph/blockGraph';
 import type { OpenedImage } from '../../src/engine/block/graph/openedImage';
 import { NbdServer } from '../../src/engine/exports/nbdServer';
 import { followGate } from '../../src/engine/gate/policies';
+import type { Job } from '../../src/engine/jobs/job';
 import { JobManager, type ManagedJob } from '../../src/engine/jobs/jobManager';
 import { mayBeTold } from '../../src/engine/jobs/states';
 import type { JobRequest, JobSettings } from '../../src/protocol/jobs';
@@ -16,9 +17,11 @@ import { makeWithQemuImg, temporaryFolder } from './tools';
 
 /* Jobs on the disk of a guest that goes on reading and writing through an NBD export of the same process. */
 
-const folders: { dispose(): Promise<void> }[] = [];
+const remains: (() => Promise<void>)[] = [];
 afterEach(async () => {
-  await Promise.all(folders.splice(0).map((folder) => folder.dispose()));
+  for (const remove of remains.splice(0).reverse()) {
+    await remove();
+  }
 });
 
 interface Machine {
@@ -36,7 +39,7 @@ interface Machine {
 /** A chain with its active layer served, and a guest on it. */
 async function machine(random: Random, depth: number, growing = false): Promise<Machine> {
   const folder = await temporaryFolder('jobs');
-  folders.push(folder);
+  remains.push(() => folder.dispose());
   const layers = await makeJobChain(random, folder.path, depth, growing);
   const top = layers.at(-1)!;
   await keepContent(folder.path, top, 'content');
@@ -51,6 +54,14 @@ async function machine(random: Random, depth: number, growing = false): Promise<
     address: { kind: 'unix', path: socket },
   });
   const guest = await ShadowGuest.connect(socket, 4, shadow, random.bits());
+  let isOver = false;
+  remains.push(async () => {
+    // A test that has failed leaves its guest at work.
+    if (!isOver) {
+      await guest.stop().catch(() => 0);
+      await server.close();
+    }
+  });
   guest.start();
   return {
     folder: folder.path,
@@ -63,6 +74,7 @@ async function machine(random: Random, depth: number, growing = false): Promise<
     end: async (active = top) => {
       const requests = await guest.stop();
       await server.close();
+      isOver = true;
       await image.close();
       await writeFile(join(folder.path, 'content'), shadow);
       await requireSound(folder.path, active, 'content');
@@ -81,17 +93,31 @@ function streamInto({ layers, path }: Machine, into: number, base: number | null
   };
 }
 
-/** Ends when a job has copied that much, or has ended. */
-async function progressed({ job, ended }: ManagedJob, bytes: number): Promise<void> {
-  const over = ended.then(() => true);
-  while (job.info.currentProgress < bytes && !(await Promise.race([over, turn()]))) {
-    // The guest goes on.
+/** Ends when a job has done that much, or has ended: at the first turn, before it does more. */
+async function progressed({ job }: ManagedJob, bytes: number): Promise<void> {
+  while (job.info.currentProgress < bytes && job.info.outcome === null) {
+    await new Promise((resolve) => setImmediate(resolve));
   }
 }
 
-function turn(): Promise<false> {
+/** Ends when a job is as it should be; when it has ended, too. */
+function until({ job }: ManagedJob, is: (info: Job['info']) => boolean): Promise<void> {
   return new Promise((resolve) => {
-    setTimeout(() => resolve(false), 5);
+    const look = (info: Job['info']) => {
+      if (is(info) || info.outcome !== null) {
+        stop();
+        resolve();
+      }
+    };
+    const stop = job.onDidChange(look);
+    look(job.info);
+  });
+}
+
+/** The guest goes on a while. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, 5);
   });
 }
 
@@ -141,9 +167,11 @@ describe('a stream beside its guest', () => {
   test('of two that would change one link refuses the later one', async () => {
     const world = await machine(new Random(2), 4);
     const streaming = await world.jobs.start(streamInto(world, 3, 1), slowly(world));
+    streaming.job.pause();
     await expect(world.jobs.start(streamInto(world, 2, 0))).rejects.toMatchObject({ code: 'file.locked' });
     const below = await world.jobs.start(streamInto(world, 1, null));
     expect(await below.ended).toMatchObject({ outcome: 'completed' });
+    streaming.job.resume();
     expect(await streaming.ended).toMatchObject({ outcome: 'completed' });
     expect(world.image.chain()).toHaveLength(2);
     await world.end();
@@ -151,22 +179,25 @@ describe('a stream beside its guest', () => {
 
   test('waits for a busy guest when it is paced by idleness', async () => {
     const world = await machine(new Random(3), 2);
-    const pace = { kind: 'idle', graceMs: 1000, systemPressure: null } as const;
-    const streaming = await world.jobs.start(streamInto(world, 1, null), { pace });
+    const idleFor = (graceMs: number) => ({ pace: { kind: 'idle', graceMs, systemPressure: null } as const });
+    const waiting = await world.jobs.start(streamInto(world, 1, null), idleFor(3_600_000));
+    await until(waiting, ({ hold }) => hold === 'idle');
     await turn();
-    expect(streaming.job.info).toMatchObject({ hold: 'idle', currentProgress: 0 });
-    await world.guest.stop();
+    expect(waiting.job.info).toMatchObject({ hold: 'idle', currentProgress: 0 });
+    waiting.job.cancel();
+    expect(await waiting.ended).toMatchObject({ outcome: 'cancelled' });
+    const streaming = await world.jobs.start(streamInto(world, 1, null), idleFor(50));
+    await world.guest.pause();
     expect(await streaming.ended).toMatchObject({ outcome: 'completed' });
     expect(world.image.chain()).toHaveLength(1);
+    await world.end();
   });
 });
 
 /** Completes a job that is ready, when the guest has gone on a while with both alike. */
-async function completed({ job, ended }: ManagedJob): Promise<void> {
-  const ready = new Promise<void>((resolve) => job.onDidChange(({ status }) => status === 'ready' && resolve()));
-  if (job.status !== 'ready') {
-    await Promise.race([ready, ended]);
-  }
+async function completed(managed: ManagedJob): Promise<void> {
+  const { job, ended } = managed;
+  await until(managed, ({ status }) => status === 'ready');
   await turn();
   await turn();
   job.complete();
@@ -258,7 +289,7 @@ describe('a mirror over an image that is there already', () => {
     const target = join(world.folder, 'copy');
     const request: JobRequest = { type: 'mirror', image: imageOf(world), target, targetFormat: 'qcow2', options: {}, sync: 'full' };
     const cancelled = await world.jobs.start(request);
-    await new Promise<void>((resolve) => cancelled.job.onDidChange(({ status }) => status === 'ready' && resolve()));
+    await until(cancelled, ({ status }) => status === 'ready');
     cancelled.job.cancel();
     expect(await cancelled.ended).toMatchObject({ outcome: 'cancelled' });
     expect(existsSync(target)).toBe(true);
@@ -333,9 +364,11 @@ describe('a rebase beside its guest', () => {
     await expect(world.jobs.start(request)).rejects.toMatchObject({ code: 'file.locked' });
     await writer.close();
     const rebasing = await world.jobs.start(request, slowly(world));
+    rebasing.job.pause();
     await expect(world.graph.open(other, { format: 'qcow2', readOnly: false, user: 'another export' })).rejects.toMatchObject({
       code: 'file.locked',
     });
+    rebasing.job.resume();
     expect(await rebasing.ended).toMatchObject({ outcome: 'completed' });
     await world.end();
   });

@@ -88,11 +88,10 @@ describe('kill -9 in the middle of', () => {
     const guest = await ShadowGuest.connect(options.socket, 4, shadow, 6);
     guest.start();
     await engine.startJob();
-    await engine.until((line) => Number(line.split(' ')[1]) > top.size / 4);
+    await engine.pauseAt(top.size / 4);
     await guest.pause();
     guest.start(false);
-    await engine.until((line) => Number(line.split(' ')[1]) > top.size / 2);
-    await engine.kill();
+    await engine.dieAt(top.size / 2);
     await guest.crashed();
     await writeFile(at('content'), shadow);
     const same = async ({ name, format }: ChainLayer) =>

@@ -1,15 +1,18 @@
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, watch } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 
+import { spawnKept } from './processes';
 import { CLI } from './tools';
 
 /** A server in the background that listens. */
 export interface RunningServer {
   readonly uri: string;
   readonly socket: string;
+  /** Ends it, unless it has ended. */
   stop(signal?: NodeJS.Signals): Promise<void>;
+  /** When it has ended: its exit code, null where a signal ended it, and what it had to say. */
+  readonly ending: Promise<{ readonly code: number | null; readonly stderr: string }>;
 }
 
 let count = 0;
@@ -32,12 +35,13 @@ export function chainscopeNbd(folder: string, args: readonly string[], socket = 
 async function start(program: string, args: (pidFile: string) => readonly string[], socket: string): Promise<RunningServer> {
   const pidFile = `${socket}.pid${count++}`;
   const listening = written(pidFile);
-  const child = spawn(program, args(pidFile), { stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = spawnKept(program, args(pidFile), { stdio: ['ignore', 'ignore', 'pipe'] });
   const stderr: Buffer[] = [];
   child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
-  const ended = once(child, 'exit');
-  const failed = ended.then(() => {
-    throw new Error(`${program} ${args(pidFile).join(' ')}: ${Buffer.concat(stderr).toString()}`);
+  // With all that it has printed.
+  const ending = once(child, 'close').then(([code]) => ({ code: code as number | null, stderr: Buffer.concat(stderr).toString() }));
+  const failed = ending.then((ended) => {
+    throw new Error(`${program} ${args(pidFile).join(' ')}: ${ended.stderr}`);
   });
   // It also ends when it is stopped.
   failed.catch(() => undefined);
@@ -51,8 +55,9 @@ async function start(program: string, args: (pidFile: string) => readonly string
     uri: `nbd+unix:///?socket=${socket}`,
     async stop(signal = 'SIGTERM') {
       child.kill(signal);
-      await ended;
+      await ending;
     },
+    ending,
   };
 }
 

@@ -1,5 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { symlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,6 +10,7 @@ import { FileSource } from '../../src/engine/io/file';
 import { LockTable, usageOf } from '../../src/engine/io/locks';
 import { nativeCalls } from '../../src/engine/io/native';
 import { acquireLocks, type LockRole } from '../../src/engine/io/imageLocks';
+import { endProcess, spawnKept } from './processes';
 import { makeWithQemuImg, qemuImg, runTool, temporaryFolder } from './tools';
 
 /* Locks beside those of real QEMU processes: what we see of theirs, and what they see of ours. */
@@ -28,11 +28,11 @@ afterAll(() => folder.dispose());
 
 const holders: ChildProcess[] = [];
 const sources: FileSource[] = [];
+async function endHolders(): Promise<void> {
+  await Promise.all(holders.splice(0).map((child) => endProcess(child, 'SIGKILL')));
+}
 afterEach(async () => {
-  for (const child of holders.splice(0)) {
-    child.kill('SIGKILL');
-    await once(child, 'exit');
-  }
+  await endHolders();
   for (const source of sources.splice(0)) {
     source.close();
   }
@@ -51,7 +51,7 @@ function bytesLocked(name: string): string[] {
 
 /** A program that has opened its images once it has answered. */
 async function holding(program: string, args: readonly string[], first: string, answer: RegExp): Promise<number> {
-  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawnKept(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   holders.push(child);
   child.stdin.write(first);
   let text = '';
@@ -184,10 +184,7 @@ describe('reading as QEMU reads', () => {
     const image = name === 'external.data' ? 'external.qcow2' : name;
     await qemuIo('-r', '-f', role === 'raw' ? 'raw' : 'qcow2', at(image));
     const theirs = bytesLocked(name);
-    for (const child of holders.splice(0)) {
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-    }
+    await endHolders();
     acquireLocks([{ file: opened(name), role }]);
     expect(theirs).not.toEqual([]);
     expect(bytesLocked(name)).toEqual(theirs);

@@ -1,10 +1,10 @@
-import { spawn, type ChildProcessByStdio } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcessByStdio } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 
 import type { ImageFormat } from '../../src/protocol/chain';
-import type { JobRequest, JobSettings, JobVerb } from '../../src/protocol/jobs';
+import type { JobOutcome, JobRequest, JobSettings, JobVerb } from '../../src/protocol/jobs';
+import { endProcess, spawnKept } from './processes';
 
 /** What a job that runs may be told. */
 export type ToldVerb = Exclude<JobVerb, 'set-speed'>;
@@ -30,7 +30,9 @@ export class EngineProcess {
 
   /** @param program the bundled engineProcess.ts */
   static async start(program: string, options: EngineProcessOptions): Promise<EngineProcess> {
-    const engine = new EngineProcess(spawn(process.execPath, [program, JSON.stringify(options)], { stdio: ['pipe', 'pipe', 'inherit'] }));
+    const engine = new EngineProcess(
+      spawnKept(process.execPath, [program, JSON.stringify(options)], { stdio: ['pipe', 'pipe', 'inherit'] }),
+    );
     await engine.until((line) => line === 'listening');
     return engine;
   }
@@ -42,6 +44,27 @@ export class EngineProcess {
 
   tell(verb: ToldVerb): void {
     this.child.stdin.write(`${verb}\n`);
+  }
+
+  /** Pauses the job when it has done so many bytes: the process sees to that itself, since this one may stand still meanwhile. */
+  async pauseAt(bytes: number): Promise<void> {
+    this.child.stdin.write(`pause at ${bytes}\n`);
+    await this.untilJob('paused');
+  }
+
+  /** Lets a paused job go on, and the process kill itself when that has done so many bytes. */
+  async dieAt(bytes: number): Promise<void> {
+    this.child.stdin.write(`die at ${bytes}\n`);
+    await this.untilJob('dying');
+    await endProcess(this.child, 'SIGKILL');
+  }
+
+  private async untilJob(state: string): Promise<void> {
+    const ends: readonly string[] = ['completed', 'cancelled', 'failed'] satisfies JobOutcome[];
+    const line = await this.until((said) => said === state || ends.includes(said));
+    if (line !== state) {
+      throw new Error(`The job has ${line} before it was ${state}.`);
+    }
   }
 
   /** Reads what the process says. @returns the line that was waited for @throws when it ends before */
@@ -58,8 +81,6 @@ export class EngineProcess {
   }
 
   async kill(): Promise<void> {
-    const ended = once(this.child, 'exit');
-    this.child.kill('SIGKILL');
-    await ended;
+    await endProcess(this.child, 'SIGKILL');
   }
 }

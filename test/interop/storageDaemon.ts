@@ -1,6 +1,7 @@
-import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import type { ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { spawnKept } from './processes';
 
 interface QmpMessage {
   readonly return?: unknown;
@@ -24,7 +25,7 @@ export class StorageDaemon {
   static async start(nodes: readonly object[], cwd: string): Promise<StorageDaemon> {
     const blockdevs = nodes.flatMap((node) => ['--blockdev', JSON.stringify(node)]);
     const daemon = new StorageDaemon(
-      spawn('qemu-storage-daemon', ['--chardev', 'stdio,id=monitor', '--monitor', 'chardev=monitor', ...blockdevs], {
+      spawnKept('qemu-storage-daemon', ['--chardev', 'stdio,id=monitor', '--monitor', 'chardev=monitor', ...blockdevs], {
         cwd,
         stdio: ['pipe', 'pipe', 'pipe'],
       }),

@@ -1,9 +1,9 @@
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { comparedMaps, keepContent, linksOf, makeJobChain, mapOf, requireSound, type ChainLayer } from './jobChains';
+import { spawnKept } from './processes';
 import { Random, testCases, testSeed } from './random';
 import { StorageDaemon, imageNode } from './storageDaemon';
 import { CLI, chainscope, makeWithQemuImg, qemuImg, writeWithQemuIo, type Outcome } from './tools';
@@ -157,7 +157,10 @@ describe('a streamed image', () => {
 describe('a stream that is stopped', () => {
   /** Starts a slow stream and ends it with a signal when it has copied something. */
   async function stopped(cwd: string, signal: NodeJS.Signals): Promise<number | null> {
-    const child = spawn(process.execPath, [CLI, 'stream', '-p', '--speed', '2M', TOP.name], { cwd, stdio: ['ignore', 'pipe', 'ignore'] });
+    // Half a minute's work, lest it should be done before this process comes to end it.
+    const args = [CLI, 'stream', '-p', '--speed', '128K', TOP.name];
+    const child = spawnKept(process.execPath, args, { cwd, stdio: ['ignore', 'pipe', 'ignore'] });
+    const ended = once(child, 'exit');
     let shown = '';
     for await (const chunk of child.stdout) {
       shown += String(chunk);
@@ -166,7 +169,7 @@ describe('a stream that is stopped', () => {
         break;
       }
     }
-    const [code] = (await once(child, 'exit')) as [number | null];
+    const [code] = (await ended) as [number | null];
     return code;
   }
 

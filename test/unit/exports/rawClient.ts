@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 
 import { ByteQueue } from '../../../src/engine/exports/byteQueue';
@@ -30,7 +29,8 @@ export class RawClient {
 
   private constructor(socket: Socket) {
     this.socket = socket;
-    this.closed = once(socket, 'close');
+    // Not `once`: a connection that the server cuts off may end with an error, which is not what is asked.
+    this.closed = new Promise((resolve) => socket.once('close', resolve));
     socket.on('error', () => undefined);
     socket.on('data', (chunk: Buffer) => this.input.push(chunk));
     socket.on('close', () => this.input.end());

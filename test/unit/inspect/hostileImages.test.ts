@@ -140,7 +140,7 @@ function flatten({ pieces, layout }: ReturnType<Qcow2Builder['build']>): Uint8Ar
 const random = new Random(testSeed());
 
 describe(`hostile images (CHAINSCOPE_SEED=${random.seed})`, () => {
-  it('may be random bytes behind any magic', { timeout: 120_000 }, async () => {
+  it('may be random bytes behind any magic', async () => {
     const magics: readonly (readonly [ImageFormat, readonly number[]])[] = [
       ['qcow2', [0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 3]],
       ['qcow2', [0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 2]],
@@ -163,7 +163,7 @@ describe(`hostile images (CHAINSCOPE_SEED=${random.seed})`, () => {
     }
   });
 
-  it('may be cut anywhere', { timeout: 120_000 }, async () => {
+  it('may be cut anywhere', async () => {
     for (let round = 0; round < testCases(12); round++) {
       const bytes = sampleBytes(random);
       const cut = random.chance(0.3) ? random.below(200) : random.below(bytes.length);
@@ -171,7 +171,7 @@ describe(`hostile images (CHAINSCOPE_SEED=${random.seed})`, () => {
     }
   });
 
-  it('may have bytes changed anywhere, mostly in their tables', { timeout: 120_000 }, async () => {
+  it('may have bytes changed anywhere, mostly in their tables', async () => {
     for (let round = 0; round < testCases(25); round++) {
       const bytes = sampleBytes(random);
       for (let change = random.between(1, 30); change > 0; change--) {
@@ -186,7 +186,7 @@ describe(`hostile images (CHAINSCOPE_SEED=${random.seed})`, () => {
     }
   });
 
-  it('may have any header field at its extremes', { timeout: 300_000 }, async () => {
+  it('may have any header field at its extremes', async () => {
     const bytes = sampleBytes(new Random(7));
     const others: readonly (readonly [ImageFormat, typeof QED_HEADER | typeof VMDK_SPARSE_HEADER, Uint8Array])[] = [
       ['qed', QED_HEADER, qedBytes()],
@@ -207,7 +207,7 @@ describe(`hostile images (CHAINSCOPE_SEED=${random.seed})`, () => {
     }
   });
 
-  it('may claim to be 2^62 bytes long, in a file of holes', { timeout: 120_000 }, async () => {
+  it('may claim to be 2^62 bytes long, in a file of holes', async () => {
     for (const size of [2n ** 62n, 2n ** 53n - 512n, 2n ** 53n, 2n ** 64n - 512n]) {
       const bytes = sampleBytes(new Random(8));
       bytes.set(bigEndian(size, 8), 24);
@@ -216,7 +216,7 @@ describe(`hostile images (CHAINSCOPE_SEED=${random.seed})`, () => {
     }
   });
 
-  it('may have tables that point at themselves and at the header', { timeout: 120_000 }, async () => {
+  it('may have tables that point at themselves and at the header', async () => {
     const built = new Qcow2Builder({ size: 2 ** 24, clusterBits: 12 }).write(0, Uint8Array.of(1)).build();
     const { l1TableOffset, refcountTableOffset, fileSize } = built.layout;
     for (const target of [0, l1TableOffset, refcountTableOffset, fileSize, fileSize - 4096]) {

@@ -236,7 +236,7 @@ describe('a loss of power', () => {
           }
         }
         expect(states).toBeGreaterThan(0);
-      }, 120_000);
+      });
     }
   }
 });

@@ -143,6 +143,6 @@ describe('a disk that fails', () => {
         }
       }
       expect(runs).toBeGreaterThan(testCases(6));
-    }, 120_000);
+    });
   }
 });

@@ -109,7 +109,7 @@ describe('random workloads on qcow2 images', () => {
       context(subject);
       await runSteps(subject, makeSteps(random, subject, random.between(1, 60)), random);
     });
-  }, 120_000);
+  });
 
   it('shows what was written by many requests at a time on a slow disk', async () => {
     await cases(testCases(60), async (random, context) => {
@@ -117,5 +117,5 @@ describe('random workloads on qcow2 images', () => {
       context(subject);
       await runTogether(subject, makeSteps(random, subject, random.between(40, 150)), random);
     });
-  }, 120_000);
+  });
 });

@@ -210,13 +210,14 @@ describe('reading a file from a web server', () => {
 
   it('gives up a server that stays silent, before its answer or within', async () => {
     const url = await serve(({ response, first, last }, count) => {
-      if (count === 1) {
+      // It may be asked for its size more than once, by a machine that does not come to hear the answer in time.
+      if (last === 0) {
         part(response, first, last);
       } else if (count % 2 === 0) {
         response.writeHead(206, { ETag: '"one"', 'Content-Range': `bytes ${first}-${last}/${CONTENT.length}` }).write('x');
       }
     });
-    const fetcher = await connect(url, { timeoutMs: 30, backOff: { attempts: 3, firstMs: 1, mostMs: 1 } });
+    const fetcher = await connect(url, { timeoutMs: 200, backOff: { attempts: 3, firstMs: 1, mostMs: 1 } });
     await expect(fetcher.fetch(0, 1000, never)).rejects.toMatchObject({
       code: 'network.failed',
       message: expect.stringContaining('No sign of life') as string,
