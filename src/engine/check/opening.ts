@@ -1,5 +1,6 @@
 import { invalidFormat, unsupported, type EngineError } from '../errors';
 import type { Qcow2Extension } from '../formats/qcow2/extensions';
+import { unknownFeatures } from '../formats/qcow2/featureNames';
 import type { Qcow2Metadata } from '../formats/qcow2/metadata';
 import {
   AUTOCLEAR,
@@ -124,7 +125,7 @@ export function openForCheck(metadata: Qcow2Metadata): CheckedImage {
 }
 
 function requireVersion3(
-  { header, incompatibleFeatures, autoclearFeatures, headerLength }: Qcow2Metadata,
+  { header, incompatibleFeatures, autoclearFeatures, headerLength, extensions }: Qcow2Metadata,
   clusterSize: number,
   refuse: (field: Parameters<Qcow2Metadata['header']['field']>[0], what: string, make?: typeof unsupported) => never,
 ): void {
@@ -138,9 +139,9 @@ function requireVersion3(
   if ((compression !== 0) !== ((incompatibleFeatures & FEATURE.compressionType) !== 0n)) {
     refuse('compression_type', 'The compression type feature bit and compression_type contradict each other.');
   }
-  const unknown = incompatibleFeatures & ~FEATURE.known;
-  if (unknown !== 0n) {
-    refuse('incompatible_features', `Unknown incompatible feature bits 0x${unknown.toString(16)} are set.`, unsupported);
+  const unknown = unknownFeatures(incompatibleFeatures, extensions);
+  if (unknown !== null) {
+    refuse('incompatible_features', unknown, unsupported);
   }
   if ((incompatibleFeatures & FEATURE.extendedL2) !== 0n && clusterSize < 2 ** LIMITS.minExtendedL2ClusterBits) {
     refuse('cluster_bits', 'Extended L2 entries need clusters of 16 KiB or more.', unsupported);

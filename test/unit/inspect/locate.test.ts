@@ -176,7 +176,7 @@ describe('inspecting a cluster', () => {
     const unknownFeature = sourceOf(image, [{ hostOffset: 72, bytes: bigEndian(1n << 50n, 8) }]);
     const cluster = await inspect(unknownFeature).inspectCluster({ space: 'guest', offset: 0, view: ACTIVE });
     expect(cluster.bytes).toEqual(pattern(3));
-    expect(cluster.bytesNote).toMatch(/^Read past what drivers refuse: .*Unknown incompatible feature/);
+    expect(cluster.bytesNote).toMatch(/^Read past what drivers refuse: .*Incompatible features are set/);
   });
 
   it('does not show encrypted bytes', async () => {

@@ -59,10 +59,12 @@ describe('the overview of a qcow2 image', () => {
   });
 
   it('names feature bits, and marks unknown ones with what the image itself calls them', () => {
-    const names = new Uint8Array(48);
+    const names = new Uint8Array(2 * 48);
     names.set([0, 17]);
     names.set(new TextEncoder().encode('shiny\u001bthing'), 2);
-    const table = [...bigEndian(0x6803f857, 4), ...bigEndian(48, 4), ...names, ...bigEndian(0, 8)];
+    names.set([0, 40], 48);
+    names.set(new TextEncoder().encode('mirrored'), 50);
+    const table = [...bigEndian(0x6803f857, 4), ...bigEndian(names.length, 4), ...names, ...bigEndian(0, 8)];
     const source = sourceOf(small().build(), [
       { hostOffset: 72, bytes: bigEndian((1n << 17n) | (1n << 40n) | 1n, 8) },
       { hostOffset: 112, bytes: Uint8Array.from(table) },
@@ -72,12 +74,12 @@ describe('the overview of a qcow2 image', () => {
     expect(features.bits.filter(({ set }) => set).map(({ bit, name, known }) => ({ bit, name, known }))).toEqual([
       { bit: 0, name: 'dirty', known: true },
       { bit: 17, name: 'shiny\\u{1b}thing', known: false },
-      { bit: 40, name: 'unknown bit 40', known: false },
+      { bit: 40, name: 'mirrored', known: false },
     ]);
-    expect(features.problem).toBe('Unknown incompatible feature bits 0x10000020000 are set.');
+    expect(features.problem).toBe('Incompatible features are set that are unknown here: bit 17, mirrored (bit 40).');
     expect(field(structures, 'extension.0', 'incompatible_features bit 17').value).toBe('shiny\\u{1b}thing');
     expect(notices.map(({ severity }) => severity)).toEqual(['error', 'warning']);
-    expect(notices[0]?.message).toMatch(/^No driver opens this image: qcow2 header at offset 0x48: Unknown incompatible/);
+    expect(notices[0]?.message).toMatch(/^No driver opens this image: qcow2 header at offset 0x48: Incompatible features are set/);
   });
 
   it('keeps unknown extensions and unknown header fields in sight', () => {

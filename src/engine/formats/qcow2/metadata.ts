@@ -4,6 +4,7 @@ import { Decoded } from '../../layout/codec';
 import { readAvailable, type ByteSource } from '../../io/source';
 import type { Problem } from '../problem';
 import { readExtensions, type Qcow2Extension } from './extensions';
+import { unknownFeatures } from './featureNames';
 import {
   AUTOCLEAR,
   COMPATIBLE,
@@ -121,9 +122,12 @@ export function readQcow2Metadata(source: ByteSource): Qcow2Metadata {
   if (refcountOrder > 6) {
     report('refcount_order', `refcount_order is ${refcountOrder}; it must be at most 6 (64 bits).`);
   }
-  const unknown = incompatibleFeatures & ~FEATURE.known;
-  if (unknown !== 0n) {
-    report('incompatible_features', `Unknown incompatible feature bits 0x${unknown.toString(16)} are set.`);
+  const backingProblems: Problem[] = [];
+  const backing = readBackingFileName(source, header, clusterSize, backingProblems);
+  const { extensions, problems: extensionProblems } = readExtensions(source, headerLength, backing?.hostOffset ?? clusterSize, clusterSize);
+  const unknown = unknownFeatures(incompatibleFeatures, extensions);
+  if (unknown !== null) {
+    report('incompatible_features', unknown);
   }
   const compression = modern && headerLength >= 112 ? header.number('compression_type') : 0;
   if (!(compression in COMPRESSION_TYPES)) {
@@ -184,13 +188,10 @@ export function readQcow2Metadata(source: ByteSource): Qcow2Metadata {
     report('nb_snapshots', `${nbSnapshots} snapshots are too many (limit ${LIMITS.maxSnapshots}).`);
   }
 
-  const backing = readBackingFileName(source, header, clusterSize, problems);
-  const extensionsEnd = backing ? backing.hostOffset : clusterSize;
-  const read = readExtensions(source, headerLength, extensionsEnd, clusterSize);
-  problems.push(...read.problems);
+  problems.push(...backingProblems, ...extensionProblems);
   const textOf = (type: number) => {
     // Of several QEMU goes by the last one.
-    const found = read.extensions.findLast((extension) => extension.type === type);
+    const found = extensions.findLast((extension) => extension.type === type);
     return found ? decodeText(found.data) : null;
   };
   const hasDataFile = (incompatibleFeatures & FEATURE.externalDataFile) !== 0n;
@@ -226,7 +227,7 @@ export function readQcow2Metadata(source: ByteSource): Qcow2Metadata {
     dirty: (incompatibleFeatures & FEATURE.dirty) !== 0n,
     corrupt: (incompatibleFeatures & FEATURE.corrupt) !== 0n,
     lazyRefcounts: (compatibleFeatures & COMPATIBLE.lazyRefcounts) !== 0n,
-    extensions: read.extensions,
+    extensions,
     backingFile: backing,
     backingFormat: textOf(EXTENSION.backingFormat),
     dataFileName: textOf(EXTENSION.dataFile),

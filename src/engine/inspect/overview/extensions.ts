@@ -1,5 +1,6 @@
 import type { FieldView, StructureView } from '../../../protocol/inspect';
 import type { Qcow2Extension } from '../../formats/qcow2/extensions';
+import { FEATURE_FIELDS, featureNameEntries } from '../../formats/qcow2/featureNames';
 import { decodeText, type Qcow2Metadata } from '../../formats/qcow2/metadata';
 import {
   BITMAPS_EXTENSION,
@@ -14,23 +15,6 @@ import { Decoded } from '../../layout/codec';
 import type { Structure } from '../../layout/fields';
 import { bytesField, bytesValue, structureView } from '../fieldView';
 import { hex, visible } from '../wording';
-
-/** Feature fields of the header by the type that a feature name table gives them. */
-const FEATURE_FIELDS = ['incompatible_features', 'compatible_features', 'autoclear_features'] as const;
-
-/** Names that the image's own feature name table gives to bits: `incompatible_features.5`. */
-export function featureNames(metadata: Qcow2Metadata): ReadonlyMap<string, string> {
-  const names = new Map<string, string>();
-  for (const extension of metadata.extensions.filter(({ type }) => type === EXTENSION.featureNames)) {
-    for (const { decoded, name } of featureNameEntries(extension)) {
-      const field = FEATURE_FIELDS[decoded.number('type')];
-      if (field && name !== '') {
-        names.set(`${field}.${decoded.number('bit')}`, name);
-      }
-    }
-  }
-  return names;
-}
 
 /** Every header extension with its decoded contents, in file order. */
 export function extensionViews(metadata: Qcow2Metadata): StructureView[] {
@@ -95,21 +79,6 @@ function rest(dataOffset: number, data: Uint8Array, known: number): FieldView[] 
   const bytes = data.subarray(known);
   const meaning = 'Bytes that no specification known here explains; they are kept as they are.';
   return bytes.length === 0 ? [] : [bytesField('data', dataOffset + known, bytes, { value: bytesValue(bytes), meaning })];
-}
-
-function featureNameEntries({ data }: Qcow2Extension): {
-  readonly decoded: Decoded<(typeof FEATURE_NAME_ENTRY.fields)[number]['name']>;
-  readonly name: string;
-  readonly offset: number;
-}[] {
-  const entries = [];
-  for (let offset = 0; offset + FEATURE_NAME_ENTRY.length <= data.length; offset += FEATURE_NAME_ENTRY.length) {
-    const decoded = new Decoded(FEATURE_NAME_ENTRY, data.subarray(offset, offset + FEATURE_NAME_ENTRY.length));
-    const bytes = decoded.raw('name');
-    const end = bytes.indexOf(0);
-    entries.push({ decoded, name: decodeText(end < 0 ? bytes : bytes.subarray(0, end)), offset });
-  }
-  return entries;
 }
 
 /** One row per entry of the table: which bit, and what it is called. */

@@ -1,13 +1,14 @@
 import type { StructureView } from '../../../protocol/inspect';
 import type { Place } from '../../../protocol/place';
 import type { Layer } from '../../chain/layer';
+import { featureNames } from '../../formats/qcow2/featureNames';
 import type { Qcow2Metadata } from '../../formats/qcow2/metadata';
 import { EXTENSION, V2_HEADER_LENGTH } from '../../formats/qcow2/structures';
 import { readAvailable } from '../../io/source';
 import { fieldLength } from '../../layout/fields';
 import { bytesField, bytesValue, structureView } from '../fieldView';
 import { exactSize, humanSize, visible } from '../wording';
-import { extensionViews, featureNames } from './extensions';
+import { extensionViews } from './extensions';
 import { commonFacts, type Fact } from './facts';
 import { encryptionFacts, luksHeaderOf, luksViews } from './luks';
 
@@ -21,7 +22,7 @@ function headerView(metadata: Qcow2Metadata): StructureView {
   const { header, source, version, headerLength } = metadata;
   // Unknown versions are shown as the newest known one; a header says itself how much of it there is.
   const length = version === 2 ? V2_HEADER_LENGTH : Math.max(104, headerLength);
-  const names = featureNames(metadata);
+  const names = featureNames(metadata.extensions);
   const view = structureView(header, {
     id: 'header',
     title: header.structure.title,
