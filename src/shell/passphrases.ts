@@ -28,7 +28,7 @@ export class Passphrases {
         if (locked === null) {
           throw error;
         }
-        const passphrase = await ask(locked.file, locked.isWrong);
+        const passphrase = await ask(unlocking(locked));
         if (passphrase === undefined) {
           if (locked.isWrong) {
             // The next who needs it is to be asked, not told that it is wrong.
@@ -39,6 +39,25 @@ export class Passphrases {
         await this.give(locked.file, passphrase);
       }
     }
+  }
+
+  /** Asks for the passphrase that a new image is to be made with. False when the person gave none. */
+  async choose(file: string): Promise<boolean> {
+    const name = plainText(path.basename(file), 80);
+    const title = `Passphrase of ${name}`;
+    const passphrase = await ask({
+      title,
+      prompt: `Whoever opens ${name} needs it; without it nobody reads what is in the image.`,
+      check: (text) => (text === '' ? 'Type a passphrase.' : null),
+    });
+    const again =
+      passphrase &&
+      (await ask({ title, prompt: 'The same passphrase again', check: (text) => (text === passphrase ? null : 'That is another one.') }));
+    if (again === undefined) {
+      return false;
+    }
+    await this.give(file, again);
+    return true;
   }
 
   /** *Forget Passphrases*. */
@@ -65,8 +84,14 @@ export class Passphrases {
   }
 }
 
+interface LockedImage {
+  readonly file: string;
+  /** The passphrase that is known does not open it. */
+  readonly isWrong: boolean;
+}
+
 /** The image that wants a passphrase, when that is what an error says. */
-function lockedBy(error: unknown): { readonly file: string; readonly isWrong: boolean } | null {
+function lockedBy(error: unknown): LockedImage | null {
   if (!(error instanceof CallError) || error.wire.file === null) {
     return null;
   }
@@ -75,27 +100,44 @@ function lockedBy(error: unknown): { readonly file: string; readonly isWrong: bo
     : null;
 }
 
-/** Undefined when the person gave none. */
-async function ask(file: string, isWrong: boolean): Promise<string | undefined> {
+interface SecretField {
+  readonly title: string;
+  readonly prompt: string;
+  /** What stands under it from the start. */
+  readonly problem?: string;
+  /** What keeps it from being accepted. */
+  readonly check: (text: string) => string | null;
+}
+
+function unlocking({ file, isWrong }: LockedImage): SecretField {
   const name = plainText(path.basename(file), 80);
+  return {
+    title: `Passphrase of ${name}`,
+    prompt: `${name} is encrypted. Its passphrase is kept in memory until this window closes and is written nowhere.`,
+    ...(isWrong ? { problem: `That passphrase does not open ${name}. Try another.` } : {}),
+    check: (text) => (text === '' ? 'Type the passphrase that the image was made with.' : null),
+  };
+}
+
+/** Undefined when the person gave none. */
+async function ask({ title, prompt, problem, check }: SecretField): Promise<string | undefined> {
   const box = vscode.window.createInputBox();
-  box.title = `Passphrase of ${name}`;
-  box.prompt = `${name} is encrypted. Its passphrase is kept in memory until this window closes and is written nowhere.`;
+  box.title = title;
+  box.prompt = prompt;
   box.password = true;
   box.ignoreFocusOut = true;
-  if (isWrong) {
-    box.validationMessage = `That passphrase does not open ${name}. Try another.`;
-  }
+  box.validationMessage = problem;
   try {
     return await new Promise<string | undefined>((resolve) => {
       box.onDidChangeValue(() => {
         box.validationMessage = undefined;
       });
       box.onDidAccept(() => {
-        if (box.value === '') {
-          box.validationMessage = 'Type the passphrase that the image was made with.';
-        } else {
+        const wrong = check(box.value);
+        if (wrong === null) {
           resolve(box.value);
+        } else {
+          box.validationMessage = wrong;
         }
       });
       box.onDidHide(() => resolve(undefined));

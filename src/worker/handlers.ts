@@ -70,6 +70,7 @@ export class EngineService {
           gate: this.gate,
           uses: this.uses,
           passphraseOf: this.passphrases.of,
+          newPassphraseOf: this.passphrases.ofFile,
           withoutLocks: call.withoutLocks,
           signal,
           onProgress: this.progressTo(call.progressToken),

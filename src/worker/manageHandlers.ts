@@ -25,6 +25,7 @@ import type {
   BitmapReference,
   ComparisonResult,
   ConvertResult,
+  FormatOptions,
   ImageReference,
   ManageCall,
   ManageMethod,
@@ -40,6 +41,8 @@ export interface ManageContext extends PaceOptions {
   readonly withoutLocks: boolean;
   /** The passphrase of an encrypted layer, where the person has given it. */
   readonly passphraseOf: (layer: Layer) => Uint8Array | null;
+  /** The passphrase that a new image is made with. */
+  readonly newPassphraseOf: (path: string) => Uint8Array | null;
   /** What else this worker does. */
   readonly uses: ImageUses;
 }
@@ -49,7 +52,11 @@ type Handler<M extends ManageMethod> = (params: Params<M>, context: ManageContex
 
 const handlers: { readonly [M in ManageMethod]: Handler<M> } = {
   create: ({ path, format, size, backing, options }, context) =>
-    writing([path], context, () => createImage({ filename: path, format, size, backing: backing ?? undefined, options }, context)),
+    writing([path], context, () => {
+      const encryption = encryptionOf(path, options, context);
+      const request = { filename: path, format, size, backing: backing ?? undefined, options: { ...options, ...encryption?.options } };
+      return createImage(request, { ...context, ...encryption });
+    }),
   resize: changing(({ size, shrink, preallocation, ...image }, context) =>
     resizeImage(fileOf(image), { size, shrink, preallocation }, context),
   ),
@@ -130,6 +137,22 @@ export function requireLocks(withoutLocks: boolean): void {
   }
 }
 
+/** The passphrase that a new image is to be encrypted with; null where it is not. @throws EngineError `data.encrypted` without one */
+function encryptionOf(
+  path: string,
+  options: FormatOptions,
+  { newPassphraseOf }: ManageContext,
+): { readonly options: FormatOptions; readonly secretOf: () => Uint8Array } | null {
+  if (options['encrypt.format'] === undefined) {
+    return null;
+  }
+  const passphrase = newPassphraseOf(path);
+  if (passphrase === null) {
+    throw new EngineError('data.encrypted', `'${path}' is to be encrypted, and no passphrase was given for it.`, { file: path });
+  }
+  return { options: { 'encrypt.key-secret': 'passphrase' }, secretOf: () => passphrase };
+}
+
 function fileOf({ path, format }: ImageReference): ManagedFile {
   return { filename: path, format };
 }
@@ -162,6 +185,7 @@ type Reporting = Pick<ConvertContext, 'onUnreadable' | 'onSkippedBitmap'>;
 
 async function convertTo(passing: string, params: Params<'convert'>, context: ManageContext & Reporting): Promise<void> {
   const { source, snapshot, target, targetFormat, options, compress, salvage, bitmaps } = params;
+  const encryption = encryptionOf(target, options, context);
   try {
     await convertImage(
       {
@@ -170,7 +194,7 @@ async function convertTo(passing: string, params: Params<'convert'>, context: Ma
         target: passing,
         format: targetFormat,
         create: true,
-        options,
+        options: { ...options, ...encryption?.options },
         backing: { name: null, format: null },
         compressed: compress,
         sparseBytes: DEFAULT_SPARSE,
@@ -179,7 +203,7 @@ async function convertTo(passing: string, params: Params<'convert'>, context: Ma
         bitmaps: bitmaps ? { skipBroken: true } : null,
         durable: true,
       },
-      context,
+      { ...context, ...encryption },
     );
   } catch (error) {
     throw error instanceof EngineError ? new EngineError(error.code, error.message.replaceAll(passing, target), error.place, error) : error;

@@ -19,6 +19,9 @@ export class Passphrases {
     }
   }
 
+  /** That of a file by the path that it was given for: of an image that is still to be made. */
+  readonly ofFile = (path: string): Uint8Array | null => this.known.get(path) ?? null;
+
   /** What the engine asks when it opens an encrypted layer. */
   readonly of = ({ path, filename, source }: Pick<Layer, 'path' | 'filename' | 'source'>): Uint8Array | null =>
     this.known.get(source.name) ?? this.known.get(filename) ?? this.known.get(path) ?? null;

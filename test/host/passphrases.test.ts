@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
-import { mkdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import * as vscode from 'vscode';
@@ -85,6 +85,36 @@ describe('encrypted images', () => {
     const person = await Person.runs('unlockImage', uri('secret.qcow2'), types('open sesame'));
     assert.deepEqual([person.warned, person.told], [[], []]);
     await vscode.commands.executeCommand('workbench.action.closeAllEditors');
+  });
+
+  it('are made with a passphrase that is typed twice, and are open from then on', async () => {
+    await vscode.commands.executeCommand('chainscope.forgetPassphrases');
+    const encrypted = [picks(/^Encryption$/), picks(/^LUKS$/), picks(RUN), types('open, sesame'), types('open, sesame')];
+    const making = [picks(/^qcow2$/), types('8M'), choosesFile(images.of('made.qcow2')), ...encrypted];
+    const person = await Person.runs('newImage', undefined, ...making);
+    await person.hears(/made\.qcow2 is created/);
+    const secret = ['--object', 'secret,id=s,data=open,, sesame'];
+    const image = (name: string): string => `driver=qcow2,file.filename=${name},encrypt.key-secret=s`;
+    const inside = ['-c', 'write -P 7 1M 64k', '-c', 'read -P 0 0 1M'];
+    execFileSync('qemu-io', [...secret, '--image-opts', image('made.qcow2'), ...inside], { cwd: images.path, stdio: 'pipe' });
+
+    const converting = await Person.runs(
+      'convertImage',
+      uri('made.qcow2'),
+      picks(/^qcow2$/),
+      choosesFile(images.of('made-copy.qcow2')),
+      ...encrypted,
+    );
+    await converting.hears(/made\.qcow2 is converted/);
+    execFileSync('qemu-io', [...secret, '--image-opts', image('made-copy.qcow2'), '-c', 'read -P 7 1M 64k'], {
+      cwd: images.path,
+      stdio: 'pipe',
+    });
+
+    // Who gives none makes none.
+    const leaving = [picks(/^qcow2$/), types('8M'), choosesFile(images.of('none.qcow2')), picks(/^Encryption$/), picks(/^LUKS$/)];
+    await Person.runs('newImage', undefined, ...leaving, picks(RUN), types('open, sesame'), leaves());
+    assert.ok(!existsSync(images.of('none.qcow2')));
   });
 
   it('stay closed when no passphrase is given, and after it was to be forgotten', async () => {

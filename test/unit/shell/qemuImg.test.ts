@@ -25,6 +25,13 @@ describe('an operation as a qemu-img command', () => {
     ).toBe("qemu-img create -f qcow2 -b disk.qcow2 -F qcow2 -o cluster_size=64K,data_file=/a,,b '/vm/over it.qcow2'");
   });
 
+  it('creates what a passphrase encrypts, which is not said', () => {
+    const options = { 'encrypt.format': 'luks' };
+    expect(command('create', { path: '/vm/new.qcow2', format: 'qcow2', size: 1024 ** 3, backing: null, options })).toBe(
+      'qemu-img create --object secret,id=sec0,file=passphrase.txt -f qcow2 -o encrypt.format=luks,encrypt.key-secret=sec0 /vm/new.qcow2 1G',
+    );
+  });
+
   it('resizes', () => {
     expect(command('resize', { ...DISK, size: 1536, shrink: true, preallocation: 'off' })).toBe(
       'qemu-img resize -f qcow2 --shrink /vm/disk.qcow2 1536',

@@ -76,6 +76,17 @@ const REFCOUNT_BITS: OptionSpec = {
   when: isVersion3,
 };
 
+const ENCRYPTION: OptionSpec = {
+  name: 'encrypt.format',
+  label: 'Encryption',
+  meaning: 'Whether what the guest writes can be read with a passphrase only',
+  values: [
+    { value: 'none', label: 'none' },
+    { value: 'luks', label: 'LUKS', meaning: 'AES-256; a passphrase is asked for. QEMU 2.10 and later.' },
+  ],
+  standard: 'none',
+};
+
 const CREATE: Readonly<Record<WritableFormat, readonly OptionSpec[]>> = {
   qcow2: [
     {
@@ -109,6 +120,7 @@ const CREATE: Readonly<Record<WritableFormat, readonly OptionSpec[]>> = {
       // Subclusters are 512 bytes at least.
       when: (options) => isVersion3(options) && !['512', '1K', '2K', '4K', '8K'].includes(options['cluster_size'] ?? '64K'),
     },
+    ENCRYPTION,
   ],
   qed: [
     {
@@ -146,6 +158,11 @@ const DATA_FILE_RAW: OptionSpec = {
 /** What can be changed of an existing qcow2 image. @param options as it is, and what is to change */
 export function amendOptions(options: FormatOptions): readonly OptionSpec[] {
   return [COMPAT, LAZY_REFCOUNTS, REFCOUNT_BITS, DATA_FILE_RAW].filter(({ when }) => when?.(options) ?? true);
+}
+
+/** Whether an image made with these needs a passphrase. */
+export function isEncrypted(options: FormatOptions): boolean {
+  return options[ENCRYPTION.name] !== undefined;
 }
 
 /** Those of the options that say something that the format would not do by itself, and that still can be said. */

@@ -8,7 +8,7 @@ import { plainText } from '../../text/plain';
 import { explainSize, parseBytes, qemuSize } from '../../text/sizes';
 import { realPathOf } from '../../trust/realPath';
 import { requireTrust } from '../../trust/required';
-import { createOptions, saidOptions } from './formatOptions';
+import { createOptions, isEncrypted, saidOptions } from './formatOptions';
 import { defaultFolder, perform, showNew, tellDone, type Operation } from './operations';
 import type { ManageParts } from './parts';
 import { reviewStep, type ReviewRow } from './review';
@@ -132,6 +132,11 @@ export async function mayReplace(parts: ManageParts, file: string): Promise<bool
   );
 }
 
+/** Asks for the passphrase of a new image that is to be encrypted. False when the person gave none: then nothing is made. */
+export async function hasPassphrase({ passphrases }: ManageParts, file: string, options: FormatOptions): Promise<boolean> {
+  return !isEncrypted(options) || passphrases.choose(file);
+}
+
 function overlayRows({ format, size, backing }: NewImage): readonly ReviewRow<NewImage>[] {
   if (backing === null) {
     return [];
@@ -193,6 +198,9 @@ async function create(parts: ManageParts, answers: NewImage | null): Promise<voi
     return;
   }
   const operation = operationOf(answers);
+  if (!(await hasPassphrase(parts, answers.path, operation.params.options))) {
+    return;
+  }
   await perform(parts, operation);
   await showNew(parts, answers.path, answers.format);
   tellDone(`${plainText(path.basename(answers.path))} is created.`, operation);

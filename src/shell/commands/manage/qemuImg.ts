@@ -1,13 +1,17 @@
-import type { ManageMethod, ManageRequests } from '../../../protocol/manage';
+import type { FormatOptions, ManageMethod, ManageRequests } from '../../../protocol/manage';
 import { qemuSize } from '../../text/sizes';
 import { quoted } from '../qemuCommands';
+import { isEncrypted } from './formatOptions';
+
+/** ID of the passphrase's object. */
+const SECRET = 'sec0';
 
 type Arguments<M extends ManageMethod> = (params: ManageRequests[M]['params']) => readonly string[];
 
 /** The arguments of qemu-img that do what a request does. */
 const ARGUMENTS: { readonly [M in ManageMethod]: Arguments<M> } = {
   create: ({ path, format, size, backing, options }) => [
-    ...['create', '-f', format],
+    ...['create', ...secretObject(options), '-f', format],
     ...(backing === null ? [] : ['-b', backing.name, '-F', backing.format]),
     ...optionList(options),
     path,
@@ -42,7 +46,7 @@ const ARGUMENTS: { readonly [M in ManageMethod]: Arguments<M> } = {
   ],
   amend: ({ path, format, options }) => ['amend', '-f', format, ...optionList(options), path],
   convert: ({ source, snapshot, target, targetFormat, options, compress, salvage, bitmaps }) => [
-    ...['convert', '-f', source.format, '-O', targetFormat],
+    ...['convert', ...secretObject(options), '-f', source.format, '-O', targetFormat],
     ...(compress ? ['-c'] : []),
     ...(salvage ? ['--salvage'] : []),
     ...(bitmaps ? ['--bitmaps', '--skip-broken-bitmaps'] : []),
@@ -79,8 +83,14 @@ export function qemuImgCommand<M extends ManageMethod>(method: M, params: Manage
   return [program, ...words.map((word) => quoted(word, platform))].join(' ');
 }
 
-function optionList(options: Readonly<Record<string, string>>): readonly string[] {
+/** The passphrase of a new image comes from a file: a command line is seen by everybody. */
+function secretObject(options: FormatOptions): readonly string[] {
+  return isEncrypted(options) ? ['--object', `secret,id=${SECRET},file=passphrase.txt`] : [];
+}
+
+function optionList(options: FormatOptions): readonly string[] {
+  const all = isEncrypted(options) ? { ...options, 'encrypt.key-secret': SECRET } : options;
   // A comma in a value is doubled, as QEMU's option lists have it.
-  const said = Object.entries(options).map(([name, value]) => `${name}=${value.replaceAll(',', ',,')}`);
+  const said = Object.entries(all).map(([name, value]) => `${name}=${value.replaceAll(',', ',,')}`);
   return said.length === 0 ? [] : ['-o', said.join(',')];
 }
