@@ -92,6 +92,8 @@ describe('the editor', () => {
 
   it('goes to an address that is typed into the palette', async () => {
     await window.openFile(DAMAGED);
+    const editor = await window.editor(DAMAGED);
+    await editor.getByRole('tab', { name: 'Hex' }).waitFor();
     await window.runCommandThatAsks('Chainscope: Go to Address…');
     const input = window.page.locator('.quick-input-widget input.input');
     await input.fill('nonsense');
@@ -102,7 +104,6 @@ describe('the editor', () => {
     await input.fill('h:64K');
     await window.page.locator('.quick-input-widget').getByText('host offset 64 KiB (0x10000)').waitFor();
     await window.page.keyboard.press('Enter');
-    const editor = await window.editor(DAMAGED);
     await editor.getByRole('tab', { name: 'Hex', selected: true }).waitFor();
     await editor.getByText('data of guest offset 0x0').first().waitFor();
     await window.closeAllEditors();

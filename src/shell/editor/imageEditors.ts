@@ -71,9 +71,14 @@ export class ImageEditors implements vscode.CustomReadonlyEditorProvider<ImageDo
     }
   }
 
-  /** Path of the image whose editor is in front; null when it is another kind of editor. */
+  /**
+   * Path of the image whose editor is in front; null when it is another kind of editor. The tab says so at once: its panel comes a moment
+   * later, and until then the one before still says that it is active.
+   */
   get activePath(): string | null {
-    return this.activePanel?.document.path ?? null;
+    const input = vscode.window.tabGroups.activeTabGroup.activeTab?.input;
+    const isOurs = input instanceof vscode.TabInputCustom && [DEFAULT_EDITOR, OFFERED_EDITOR].includes(input.viewType);
+    return isOurs ? input.uri.fsPath : null;
   }
 
   openCustomDocument(uri: vscode.Uri): ImageDocument {
@@ -122,7 +127,10 @@ export class ImageEditors implements vscode.CustomReadonlyEditorProvider<ImageDo
 
   /** Goes to a place in the editor that is in front. */
   showInActive(state: ViewState): void {
-    this.activePanel?.show(state);
+    const path = this.activePath;
+    if (path !== null) {
+      this.panelOf(path)?.show(state);
+    }
   }
 
   showReport(file: string, report: CheckReport): void {
@@ -150,10 +158,6 @@ export class ImageEditors implements vscode.CustomReadonlyEditorProvider<ImageDo
     for (const document of this.documents) {
       document.dispose();
     }
-  }
-
-  private get activePanel(): ImagePanel | undefined {
-    return [...this.panels].find((panel) => panel.isActive);
   }
 
   private panelOf(file: string): ImagePanel | undefined {
