@@ -32,17 +32,17 @@ const MINUTE = 60_000;
 
 /** @type {Record<string, Stage>} */
 const STAGES = {
-  format: { command: ['node_modules/prettier/bin/prettier.cjs', '--check', '--log-level=warn', '.'], limit: 5 * MINUTE },
-  lint: { command: ['node_modules/eslint/bin/eslint.js', '--max-warnings=0', '.'], limit: 5 * MINUTE },
-  types: { command: ['scripts/typecheck.mjs'], limit: 5 * MINUTE },
-  build: { command: ['esbuild.mjs'], limit: 5 * MINUTE },
-  unit: { command: vitest('unit'), limit: 10 * MINUTE, counts: vitestCounts },
-  interop: { command: vitest('interop'), limit: 20 * MINUTE, counts: vitestCounts, built: true, oracles: true },
-  guest: { command: vitest('guest'), limit: 10 * MINUTE, counts: vitestCounts, built: true, oracles: true, guest: true },
-  host: { command: ['scripts/suites/host.mjs'], limit: 10 * MINUTE, counts: mochaCounts, built: true, browser: true, oracles: true },
+  format: { command: ['node_modules/prettier/bin/prettier.cjs', '--check', '--log-level=warn', '.'], limit: 15 * MINUTE },
+  lint: { command: ['node_modules/eslint/bin/eslint.js', '--max-warnings=0', '.'], limit: 15 * MINUTE },
+  types: { command: ['scripts/typecheck.mjs'], limit: 15 * MINUTE },
+  build: { command: ['esbuild.mjs'], limit: 15 * MINUTE },
+  unit: { command: vitest('unit'), limit: 30 * MINUTE, counts: vitestCounts },
+  interop: { command: vitest('interop'), limit: 60 * MINUTE, counts: vitestCounts, built: true, oracles: true },
+  guest: { command: vitest('guest'), limit: 30 * MINUTE, counts: vitestCounts, built: true, oracles: true, guest: true },
+  host: { command: ['scripts/suites/host.mjs'], limit: 30 * MINUTE, counts: mochaCounts, built: true, browser: true, oracles: true },
   e2e: {
     command: ['--enable-source-maps', 'dist/test/e2e/index.js'],
-    limit: 20 * MINUTE,
+    limit: 60 * MINUTE,
     counts: mochaCounts,
     built: true,
     browser: true,

@@ -1,7 +1,7 @@
 import { createOptions, type FormatOptions, type OptionDeclaration } from '../engine/manage/formatOptions';
 import { knownFormat } from '../engine/manage/formats';
 import { parseSize } from '../engine/manage/sizes';
-import type { Context } from './commandLine';
+import type { CommandLine, Context } from './commandLine';
 import { CommandError } from './errors';
 import { splitWords } from './keyValues';
 
@@ -84,4 +84,10 @@ export function readSizeArgument(text: string, what: string, program: string): n
     );
   }
   return Number(bytes);
+}
+
+/** `-r`: bytes in a second; 0, which is no limit, when it is not said. @throws CommandError in qemu-img's words */
+export function readRate(line: CommandLine, { program }: Context): number {
+  const rate = line.value('rate');
+  return rate === null ? 0 : readSizeArgument(rate, 'rate limit', program);
 }

@@ -83,7 +83,7 @@ const handlers: { readonly [M in ManageMethod]: Handler<M> } = {
   commit: changing(async ({ base, keepTop, ...image }, context) => {
     const target = base ?? (await pathsOf(image, context))[1];
     return writing(target === undefined ? [] : [target], context, () =>
-      commitImage({ image: fileOf(image), base, keep: keepTop, durable: true }, context),
+      commitImage({ image: fileOf(image), base, keep: keepTop, durable: true, speed: 0 }, context),
     );
   }),
   compare,
@@ -200,6 +200,7 @@ async function convertTo(passing: string, params: Params<'convert'>, context: Ma
         sparseBytes: DEFAULT_SPARSE,
         targetIsZero: false,
         salvage,
+        speed: 0,
         bitmaps: bitmaps ? { skipBroken: true } : null,
         durable: true,
       },

@@ -62,7 +62,7 @@ test('what another program wrote before the image was locked is committed', asyn
   const gate = onceOpened(() => {
     execFileSync('qemu-io', ['-f', 'qcow2', '-c', 'write -P 7 1M 64k', top]);
   });
-  await commitImage({ image: { filename: top, format: 'qcow2' }, base: 'base', keep: false, durable: false }, { gate });
+  await commitImage({ image: { filename: top, format: 'qcow2' }, base: 'base', keep: false, durable: false, speed: 0 }, { gate });
   const { code, stdout } = await runTool('qemu-io', ['-r', '-f', 'qcow2', '-c', 'read -P 7 1M 64k', join(home, 'base')]);
   expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.not.stringContaining('verification failed') as unknown });
   expect((await qemuImg(['check', '-f', 'qcow2', join(home, 'base')])).code).toBe(0);
@@ -76,7 +76,7 @@ test('an image that another program built on something else meanwhile is not com
   const gate = onceOpened(() => {
     execFileSync('qemu-img', ['rebase', '-u', '-f', 'qcow2', '-b', 'base', '-F', 'qcow2', top]);
   });
-  const commit = commitImage({ image: { filename: top, format: 'qcow2' }, base: null, keep: false, durable: false }, { gate });
+  const commit = commitImage({ image: { filename: top, format: 'qcow2' }, base: null, keep: false, durable: false, speed: 0 }, { gate });
   await expect(commit).rejects.toMatchObject({ code: 'format.invalid' });
   const { stdout } = await runTool('qemu-io', ['-r', '-f', 'qcow2', '-c', 'read -P 7 1M 64k', top]);
   expect(stdout).not.toContain('verification failed');
@@ -94,7 +94,7 @@ test('a commit for which there is no room says so and leaves a sound base, and a
     await fillUp(mount);
     const commit = () =>
       commitImage(
-        { image: { filename: top, format: 'qcow2' }, base: null, keep: false, durable: true },
+        { image: { filename: top, format: 'qcow2' }, base: null, keep: false, durable: true, speed: 0 },
         { gate: onceOpened(() => undefined) },
       );
     await expect(commit()).rejects.toMatchObject({ code: 'file.full', message: expect.stringContaining('Block job failed') as unknown });

@@ -10,7 +10,7 @@ import { followGate } from '../../src/engine/gate/policies';
 import { loading } from '../../src/engine/io/loading';
 import { qemuNbd, type RunningServer } from './nbdServers';
 import { Random, testSeed } from './random';
-import { chainscope, makeWithQemuImg, sideBySide, temporaryFolder, writeWithQemuIo } from './tools';
+import { chainscope, makeWithQemuImg, qemuImg, sideBySide, temporaryFolder, writeWithQemuIo } from './tools';
 
 /* Images on servers, named as QEMU names them, beside qemu-img. */
 
@@ -154,6 +154,60 @@ describe('what we say of images on servers is what qemu-img says', () => {
   it('names in images are followed to servers only where that is wished', async () => {
     const { code, stderr } = await chainscope(['map', '--follow', 'local', at('top1.qcow2')]);
     expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringContaining('was not followed (--follow local)') as string });
+  });
+});
+
+describe('what is copied from servers is what is there', () => {
+  const same = async (format: string, name: string, as: string): Promise<void> => {
+    const compared = await qemuImg(['compare', '-f', 'raw', '-F', format, at(as), at(name)]);
+    expect(compared.stdout + compared.stderr, name).toMatch(/Images are identical/);
+  };
+  const runs = async (...args: readonly string[]): Promise<void> => {
+    const { code, stderr } = await chainscope(args, { cwd: folder.path });
+    expect({ args, code, stderr }).toEqual({ args, code: 0, stderr: '' });
+  };
+
+  it('by convert and dd', async () => {
+    const sources = [
+      ['qcow2', `nbd+unix:///base?socket=${served.base.socket}`],
+      ['raw', `nbd+unix:///?socket=${served.raw.socket}`],
+      ['qcow2', `${address}/base.qcow2`],
+      ['qcow2', `${address}/compressed.qcow2`],
+      ['raw', `${address}/base.raw`],
+    ] as const;
+    for (const [format, source] of sources) {
+      for (const [target, ...options] of [['raw'], ['qcow2'], ['qcow2', '-c'], ['qcow2', '--salvage'], ['raw', '-S', '0']] as const) {
+        await runs('convert', '-f', format, '-O', target, ...options, source, 'copy');
+        await same(target, 'copy', 'base.raw');
+      }
+      await runs('dd', '-f', format, '-O', 'raw', 'bs=64k', `if=${source}`, 'of=copy');
+      await same('raw', 'copy', 'base.raw');
+    }
+  });
+
+  it('below an overlay, by convert, commit, rebase and stream', async () => {
+    copyFileSync(at('top0.qcow2'), at('local.qcow2'));
+    await makeWithQemuImg(['rebase', '-q', '-u', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', at('local.qcow2')]);
+    await makeWithQemuImg(['convert', '-f', 'qcow2', '-O', 'raw', at('local.qcow2'), at('expected.raw')]);
+    for (const top of ['top0.qcow2', 'top1.qcow2']) {
+      const overlay = async (): Promise<void> => {
+        await makeWithQemuImg(['create', '-q', '-u', '-f', 'qcow2', '-b', top, '-F', 'qcow2', at('over.qcow2'), '32M']);
+      };
+      await runs('convert', '-f', 'qcow2', '-O', 'qcow2', top, 'copy');
+      await same('qcow2', 'copy', 'expected.raw');
+      await overlay();
+      await runs('commit', '-q', '-f', 'qcow2', 'over.qcow2');
+      await runs('rebase', '-f', 'qcow2', '-b', '', 'over.qcow2');
+      await same('qcow2', 'over.qcow2', 'expected.raw');
+      await overlay();
+      await runs('stream', '-f', 'qcow2', 'over.qcow2');
+      await same('qcow2', 'over.qcow2', 'expected.raw');
+    }
+  });
+
+  it('or nothing, where the server says another thing each time', async () => {
+    const { code, stderr } = await chainscope(['convert', '-f', 'qcow2', '-O', 'raw', `${address}/changing.qcow2`, at('none.raw')]);
+    expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringMatching(/The remote file has changed/) as string });
   });
 });
 

@@ -1,6 +1,6 @@
 import { commitImage } from '../../engine/manage/commit';
 import { CommandLine, FORMAT, isDurable, requireTargetCacheMode, type Context } from '../commandLine';
-import { readSizeArgument } from '../formatOptions';
+import { readRate } from '../formatOptions';
 import { manageContext, managedFile } from '../managing';
 import { ProgressLine } from '../progress';
 
@@ -25,10 +25,7 @@ export async function commit(args: readonly string[], context: Context): Promise
     args,
     context,
   );
-  const rate = line.value('rate');
-  if (rate !== null) {
-    readSizeArgument(rate, 'rate limit', context.program);
-  }
+  const speed = readRate(line, context);
   const cache = line.value('cache');
   requireTargetCacheMode(cache);
   const image = line.image(0);
@@ -39,7 +36,7 @@ export async function commit(args: readonly string[], context: Context): Promise
     const base = line.value('base');
     await commitImage(
       // With a base of its own choice an image in between would be left with data that is not its own any more.
-      { image: managedFile(image), base, keep: line.has('drop') || base !== null, durable: isDurable(cache ?? 'writeback') },
+      { image: managedFile(image), base, keep: line.has('drop') || base !== null, durable: isDurable(cache ?? 'writeback'), speed },
       { ...manageContext(line, image, context), onProgress: progress.report },
     );
     progress.complete();

@@ -8,7 +8,7 @@ import type { SourceFile } from '../../engine/manage/copy/openInput';
 import { knownFormat } from '../../engine/manage/formats';
 import { CommandLine, isDurable, requireCacheMode, requireTargetCacheMode, warn, type Context } from '../commandLine';
 import { CommandError } from '../errors';
-import { asksForHelp, printCreateOptions, readFormatOptions, readSizeArgument } from '../formatOptions';
+import { asksForHelp, printCreateOptions, readFormatOptions, readRate, readSizeArgument } from '../formatOptions';
 import { resolveImageArgument, type ImageArgument } from '../imageArguments';
 import { interruptible } from '../interruption';
 import { manageContext, managedFile } from '../managing';
@@ -54,10 +54,7 @@ export async function convert(args: readonly string[], context: Context): Promis
   );
   const sparseBytes = readSparse(line, context);
   requireCoroutines(line.value('coroutines'));
-  const rate = line.value('rate');
-  if (rate !== null) {
-    readSizeArgument(rate, 'rate limit', context.program);
-  }
+  const speed = readRate(line, context);
   const snapshot = readSnapshotSelector(line.value('snapshot'));
   const lists = line.all('options');
   requireTogether(line);
@@ -93,6 +90,7 @@ export async function convert(args: readonly string[], context: Context): Promis
     compressed: line.has('compressed'),
     sparseBytes,
     targetIsZero: line.has('target-is-zero'),
+    speed,
     salvage: line.has('salvage'),
     bitmaps: line.has('bitmaps') ? { skipBroken: line.has('skip-broken-bitmaps') } : null,
     durable: isDurable(line.value('target-cache') ?? 'unsafe'),

@@ -11,8 +11,8 @@ const F_OFD_SETLKW = 38;
 const F_RDLCK = 0;
 const F_WRLCK = 1;
 const F_UNLCK = 2;
-/** A reader has a range for one `pread`; one that was stopped within may have it for ever. */
-const TRIES = 200;
+/** A reader has a range for one `pread`, which a busy disk may make long; one that was stopped within may have it for ever. */
+const TRIES = 3000;
 const PAUSE_MS = 1;
 
 const pause = new Int32Array(new SharedArrayBuffer(4));

@@ -3,7 +3,7 @@ import { cancelled, EngineError, invalidRequest, isCancelled } from '../errors';
 import { SYSTEM_CLOCK, type JobClock } from './clock';
 import type { JobContext, JobPacer, JobWork } from './jobWork';
 import { Rate } from './rate';
-import { SpeedLimit } from './speedLimit';
+import { SpeedLimit } from '../speedLimit';
 import { hasEnded, mayBeTold, mayFollow } from './states';
 
 /** A job as it is now; `error` is what was thrown. */

@@ -14,6 +14,7 @@ import { requireOpenableLayer } from '../info/opening';
 import { FileSource } from '../io/file';
 import { FileStorage } from '../io/fileStorage';
 import { acquireLocks } from '../io/imageLocks';
+import { loading } from '../io/loading';
 import { realPath } from '../io/realPath';
 import { copyDisk, DEFAULT_SPARSE } from './copy/copyDisk';
 import { CopySource, type CopyInput } from './copy/copySource';
@@ -26,6 +27,8 @@ export interface CommitRequest {
   readonly base: string | null;
   /** The image keeps its data. */
   readonly keep: boolean;
+  /** Bytes of data that are copied in a second at most; 0 is no limit. */
+  readonly speed: number;
   /** Ends when everything would survive a loss of power. */
   readonly durable: boolean;
 }
@@ -64,7 +67,7 @@ export async function commitImage(request: CommitRequest, context: ManageContext
 
 /** @param found the chain, locked above the base, which is at `depth` */
 async function commitLocked(
-  { image, keep, durable }: CommitRequest,
+  { image, keep, durable, speed }: CommitRequest,
   found: readonly Layer[],
   depth: number,
   storages: readonly FileStorage[],
@@ -85,7 +88,7 @@ async function commitLocked(
   try {
     input = await openInput({ ...image, format: found[0]!.detail.format, forceShare: true }, null, context);
     requireSameLayers(found.slice(0, depth + 1), input.chain.layers);
-    await copyIntoBase(input, depth, opened.node.image, context);
+    await copyIntoBase(input, depth, opened.node.image, speed, context);
     await opened.close();
     const top = input.chain.layers[0]!;
     if (!keep && top.detail.format === 'qcow2') {
@@ -112,13 +115,13 @@ function requireSameLayers(locked: readonly Layer[], now: readonly Layer[]): voi
 }
 
 /** @throws EngineError in QEMU's words */
-async function copyIntoBase(input: CopyInput, depth: number, base: BlockNode, context: ManageContext): Promise<void> {
+async function copyIntoBase(input: CopyInput, depth: number, base: BlockNode, speed: number, context: ManageContext): Promise<void> {
   const { virtualSize } = input.chain.layers[0]!;
   try {
     if (base.size < virtualSize) {
       await base.resize(virtualSize);
     }
-    await copyAbove(input, depth, base, context);
+    await copyAbove(input, depth, base, speed, context);
     await base.flush();
   } catch (error) {
     throw reworded(error, (message) => `Block job failed: ${message}`);
@@ -165,9 +168,9 @@ function openForWriting(layer: Layer, durable: boolean): readonly FileStorage[] 
 }
 
 /** What the images above the base have, zeroes that mask it included. */
-async function copyAbove(input: CopyInput, depth: number, target: BlockNode, context: ManageContext): Promise<void> {
+async function copyAbove(input: CopyInput, depth: number, target: BlockNode, speed: number, context: ManageContext): Promise<void> {
   const between = input.chain.layers.slice(1, depth).map(({ virtualSize }) => virtualSize);
-  const source = new CopySource([input], { depth, end: Math.min(Infinity, ...between) });
+  const source = await loading(() => new CopySource([input], { depth, end: Math.min(Infinity, ...between) }));
   try {
     await copyDisk(source, target, {
       signal: context.signal,
@@ -177,6 +180,7 @@ async function copyAbove(input: CopyInput, depth: number, target: BlockNode, con
       wholeClusters: false,
       targetIsZero: false,
       targetBackingSize: null,
+      speed,
       onUnreadable: null,
     });
   } finally {

@@ -4,6 +4,7 @@ import type { OpenedImage } from '../block/graph/openedImage';
 import { EngineError, invalidRequest, reworded } from '../errors';
 import { readBitmapDirectory, type Qcow2Bitmap } from '../formats/qcow2/bitmaps';
 import { SECTOR_SIZE } from '../formats/raw/size';
+import { loading } from '../io/loading';
 import { changeBitmap } from './bitmap';
 import { copyDisk } from './copy/copyDisk';
 import { CopySource, type CopyInput } from './copy/copySource';
@@ -33,6 +34,8 @@ export interface ConvertRequest {
   readonly sparseBytes: number;
   /** A target that is there reads as zero. */
   readonly targetIsZero: boolean;
+  /** Bytes of data that are copied in a second at most; 0 is no limit. */
+  readonly speed: number;
   /** What cannot be read becomes zeroes. */
   readonly salvage: boolean;
   /** Copies persistent bitmaps too; `skipBroken` leaves out those that were not stored properly. */
@@ -64,7 +67,7 @@ export async function convertImage(request: ConvertRequest, context: ConvertCont
       inputs.push(await openInput(file, request.snapshot, context));
     }
     const left = hasBacking(request) ? { depth: 1, end: inputs[0]!.chain.layers[1]?.virtualSize ?? 0 } : null;
-    const source = new CopySource(inputs, left);
+    const source = await loading(() => new CopySource(inputs, left));
     try {
       await convertInputs(request, inputs, source, context);
     } finally {
@@ -115,6 +118,7 @@ async function convertInputs(
       wholeClusters: !hasBacking(request),
       targetIsZero: create ? !garbled && sparseBytes > 0 : request.targetIsZero,
       targetBackingSize: hasBacking(request) ? (node.backing?.size ?? 0) : null,
+      speed: request.speed,
       onUnreadable: request.salvage ? (context.onUnreadable ?? (() => undefined)) : null,
     });
     if (durable) {

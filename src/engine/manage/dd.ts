@@ -1,6 +1,7 @@
 import type { ImageFormat } from '../../protocol/chain';
 import { BlockGraph } from '../block/graph/blockGraph';
 import { EngineError, invalidRequest, reworded } from '../errors';
+import { loading } from '../io/loading';
 import { Pace } from '../pace';
 import { CopySource } from './copy/copySource';
 import { openInput, type SourceFile } from './copy/openInput';
@@ -35,7 +36,7 @@ export async function copyBlocks(request: BlockCopyRequest, context: ManageConte
   const input = await openInput(request.source, null, context);
   try {
     const format = formatOf(request.format);
-    const source = new CopySource([input], null);
+    const source = await loading(() => new CopySource([input], null));
     const end = Math.min(source.size, count === null ? Infinity : count * blockSize);
     const start = skip * blockSize;
     const size = Math.max(0, end - start);
@@ -52,7 +53,7 @@ export async function copyBlocks(request: BlockCopyRequest, context: ManageConte
       const buffer = new Uint8Array(Math.min(CHUNK, size));
       for (let at = 0; at < size; at += buffer.length) {
         const part = buffer.subarray(0, Math.min(buffer.length, size - at));
-        await source.read(start + at, part, false);
+        await loading(() => source.read(start + at, part, false));
         await opened.node.image.write(at, part);
         if (pace.due()) {
           await pace.turn(at, size);

@@ -1,11 +1,15 @@
+import { setTimeout } from 'node:timers/promises';
+
 import { allEnded, isPromise, type Awaitable } from '../../awaitable';
 import type { BlockNode } from '../../block/blockNode';
 import { EngineError, reworded } from '../../errors';
 import { Qcow2Node } from '../../formats/qcow2/write/qcow2Node';
 import { SECTOR_SIZE } from '../../formats/raw/size';
 import { isZero } from '../../isZero';
+import { loading, NotLoaded } from '../../io/loading';
 import { Pace, type PaceOptions } from '../../pace';
-import type { CopySource } from './copySource';
+import { SpeedLimit } from '../../speedLimit';
+import type { CopyExtent, CopySource } from './copySource';
 import { WriteBehind } from './writeBehind';
 import { zeroRuns } from './zeroRuns';
 
@@ -19,6 +23,8 @@ export interface CopyDiskOptions extends PaceOptions {
   readonly targetIsZero: boolean;
   /** Of this many bytes the target has a backing file with what the source leaves to its own; null without one. */
   readonly targetBackingSize: number | null;
+  /** Bytes of data that are copied in a second at most; 0 is no limit. */
+  readonly speed: number;
   /** What cannot be read becomes zeroes, and is told; null ends with the error. */
   readonly onUnreadable: ((offset: number, error: EngineError) => void) | null;
 }
@@ -59,6 +65,7 @@ class DiskCopy {
   private readonly target: BlockNode;
   private readonly options: CopyDiskOptions;
   private readonly pace: Pace;
+  private readonly limit: SpeedLimit;
   /** What chunks begin and end at, where there is no backing file to leave the rest to. */
   private readonly align: number;
   private readonly unit: number;
@@ -74,6 +81,7 @@ class DiskCopy {
     this.behind = new WriteBehind(target);
     this.options = options;
     this.pace = new Pace(options);
+    this.limit = new SpeedLimit(options.speed);
     const cluster = target.clusterSize ?? 1;
     this.align = compressed || wholeClusters ? cluster : 1;
     // A cluster that is not all zeroes is written whole: it gets its place anyway.
@@ -106,7 +114,8 @@ class DiskCopy {
       if (pace.due()) {
         await pace.turn(at, size);
       }
-      const stretch = this.extent(at, size - at);
+      const found = this.extent(at, size - at);
+      const stretch = isPromise(found) ? await found : found;
       const zeroes = stretch.kind === 'zero' && this.options.sparseBytes > 0;
       if (stretch.kind === 'below') {
         at += stretch.length;
@@ -120,7 +129,12 @@ class DiskCopy {
         at += stretch.length;
         continue;
       }
-      const chunk = this.read(at);
+      const wait = this.limit.delay(performance.now());
+      if (wait > 0) {
+        await this.rest(wait, at);
+      }
+      const chunk = this.read(at, stretch);
+      this.limit.use(chunk.bytes.length);
       at = chunk.offset + chunk.bytes.length;
       if (chunk.compressed && chunk.ready === null) {
         // It was decoded here: threads that had no time then may have some now.
@@ -144,6 +158,14 @@ class DiskCopy {
     }
   }
 
+  /** Waits until the limit lets the next chunk be copied. @throws EngineError `cancelled` */
+  private async rest(milliseconds: number, done: number): Promise<void> {
+    this.options.onProgress?.(done, this.source.size);
+    // Cancelling ends it early, and is found out after it.
+    await setTimeout(milliseconds, undefined, { signal: this.options.signal }).catch(() => undefined);
+    this.pace.throwIfCancelled();
+  }
+
   /** Lets a write go on while the next chunks are read. */
   private async writeOn(done: Promise<void>): Promise<void> {
     done.catch(() => undefined);
@@ -155,56 +177,75 @@ class DiskCopy {
   }
 
   private async finish(chunk: Chunk): Promise<void> {
-    try {
-      await chunk.ready;
-    } catch (error) {
-      this.salvage(chunk, error);
-    }
+    await chunk.ready;
     const done = this.write(chunk);
     if (isPromise(done)) {
       await this.writeOn(done);
     }
   }
 
-  private extent(offset: number, length: number): ReturnType<CopySource['extent']> {
-    try {
-      return this.source.extent(offset, length);
-    } catch (error) {
-      if (this.options.onUnreadable === null) {
+  /** Has to be waited for where tables are to be fetched first. */
+  private extent(offset: number, length: number): Awaitable<CopyExtent> {
+    const say = (error: unknown): CopyExtent => {
+      if (this.options.onUnreadable === null || !(error instanceof EngineError)) {
         throw reworded(error, (message) => `error while reading block status at offset ${offset}: ${message}`);
       }
       // Reading it says what is wrong.
       return { kind: 'data', length: Math.min(length, SECTOR_SIZE), compressed: false };
+    };
+    try {
+      const found = loading(() => this.source.extent(offset, length));
+      return isPromise(found) ? found.catch(say) : found;
+    } catch (error) {
+      return say(error);
     }
   }
 
-  /** Reads data from `offset` on as far as one chunk goes. */
-  private read(offset: number): Chunk {
+  /** The same where it is known without waiting; null where it is not. */
+  private knownExtent(offset: number, length: number): CopyExtent | null {
+    try {
+      return this.source.extent(offset, length);
+    } catch (error) {
+      if (error instanceof NotLoaded || error instanceof EngineError) {
+        // The next chunk begins there, and waits for it or finds out what is wrong.
+        return null;
+      }
+      throw error;
+    }
+  }
+
+  /** Reads data from `offset` on, `first` and what follows it, as far as one chunk goes. */
+  private read(offset: number, first: CopyExtent): Chunk {
     const { size } = this.source;
     const { align, chunkBytes } = this;
     const start = Math.floor(offset / align) * align;
     const most = Math.min(size, (Math.floor(start / chunkBytes) + 1) * chunkBytes);
     let end = offset;
     let compressed = false;
-    while (end < most) {
-      const extent = this.extent(end, most - end);
-      const wanted = extent.kind === 'data' || (extent.kind === 'zero' && this.options.sparseBytes === 0);
-      if (!wanted) {
-        break;
-      }
+    for (let extent: CopyExtent | null = first; extent !== null && this.isCopied(extent);) {
       compressed ||= extent.compressed;
       end += extent.length;
+      extent = end < most ? this.knownExtent(end, most - end) : null;
     }
     end = Math.min(most, Math.ceil(end / align) * align);
     const buffer = this.take();
     const bytes = end - start === buffer.length ? buffer : buffer.subarray(0, end - start);
-    let ready: Awaitable<void> = undefined;
-    try {
-      ready = this.source.read(start, bytes, compressed);
-    } catch (error) {
-      this.salvage({ offset: start, bytes, buffer, compressed, ready: null }, error);
-    }
+    const ready = this.fill(start, bytes, compressed);
     return { offset: start, bytes, buffer, compressed, ready: isPromise(ready) ? ready : null };
+  }
+
+  private isCopied({ kind }: CopyExtent): boolean {
+    return kind === 'data' || (kind === 'zero' && this.options.sparseBytes === 0);
+  }
+
+  private fill(offset: number, bytes: Uint8Array, compressed: boolean): Awaitable<void> {
+    const salvage = (error: unknown) => this.salvage(offset, bytes, error);
+    try {
+      const done = loading(() => this.source.read(offset, bytes, compressed));
+      return isPromise(done) ? done.catch(salvage) : done;
+    } catch (error) {
+      return salvage(error);
+    }
   }
 
   /** A buffer for a chunk, which threads can decode into. */
@@ -212,8 +253,8 @@ class DiskCopy {
     return this.spare.pop() ?? Buffer.from(new SharedArrayBuffer(this.chunkBytes));
   }
 
-  /** Reads a chunk that cannot be read as a whole sector by sector. */
-  private salvage({ offset, bytes }: Chunk, error: unknown): void {
+  /** Reads sector by sector what cannot be read as a whole. @throws what keeps it from being read, where that is not allowed */
+  private async salvage(offset: number, bytes: Uint8Array, error: unknown): Promise<void> {
     const { onUnreadable } = this.options;
     if (onUnreadable === null || !(error instanceof EngineError)) {
       throw reworded(error, (message) => `error while reading at byte ${offset}: ${message}`);
@@ -221,7 +262,7 @@ class DiskCopy {
     for (let done = 0; done < bytes.length; done += SECTOR_SIZE) {
       const sector = bytes.subarray(done, done + SECTOR_SIZE);
       try {
-        void this.source.read(offset + done, sector, false);
+        await loading(() => this.source.read(offset + done, sector, false));
       } catch (problem) {
         if (!(problem instanceof EngineError)) {
           throw problem;

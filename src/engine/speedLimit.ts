@@ -1,7 +1,7 @@
 /** A limit is kept over slices of this length, in milliseconds, as QEMU's: short enough that a guest does not feel the bursts. */
 const SLICE_MS = 100;
 
-/** Bytes per second that a job may copy. */
+/** Bytes per second that somebody may copy. */
 export class SpeedLimit {
   private bytesPerSecond: number;
   private sliceEnd = 0;
