@@ -13,7 +13,7 @@ import { amendImage } from '../engine/manage/amend';
 import { changeBitmap, type BitmapAction } from '../engine/manage/bitmap';
 import { commitImage } from '../engine/manage/commit';
 import { convertImage, type ConvertContext } from '../engine/manage/convert';
-import { DEFAULT_SPARSE } from '../engine/manage/copy/copyDisk';
+import { DEFAULT_COROUTINES, DEFAULT_SPARSE } from '../engine/manage/copy/copyDisk';
 import { createImage } from '../engine/manage/create';
 import type { ManagedFile } from '../engine/manage/managedImage';
 import { measure, measuredSource } from '../engine/manage/measure';
@@ -201,6 +201,8 @@ async function convertTo(passing: string, params: Params<'convert'>, context: Ma
         targetIsZero: false,
         salvage,
         speed: 0,
+        coroutines: DEFAULT_COROUTINES,
+        outOfOrder: false,
         bitmaps: bitmaps ? { skipBroken: true } : null,
         durable: true,
       },

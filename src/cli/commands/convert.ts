@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import { EngineError, isCancelled } from '../../engine/errors';
 import { protocolOf } from '../../engine/gate/filename';
 import { convertImage, isSparseSize, MOST_SPARSE, type ConvertRequest } from '../../engine/manage/convert';
-import { DEFAULT_SPARSE } from '../../engine/manage/copy/copyDisk';
+import { DEFAULT_COROUTINES, DEFAULT_SPARSE } from '../../engine/manage/copy/copyDisk';
 import type { SourceFile } from '../../engine/manage/copy/openInput';
 import { knownFormat } from '../../engine/manage/formats';
 import { CommandLine, isDurable, requireCacheMode, requireTargetCacheMode, warn, type Context } from '../commandLine';
@@ -53,7 +53,7 @@ export async function convert(args: readonly string[], context: Context): Promis
     context,
   );
   const sparseBytes = readSparse(line, context);
-  requireCoroutines(line.value('coroutines'));
+  const coroutines = readCoroutines(line.value('coroutines'));
   const speed = readRate(line, context);
   const snapshot = readSnapshotSelector(line.value('snapshot'));
   const lists = line.all('options');
@@ -91,6 +91,8 @@ export async function convert(args: readonly string[], context: Context): Promis
     sparseBytes,
     targetIsZero: line.has('target-is-zero'),
     speed,
+    coroutines,
+    outOfOrder: line.has('out-of-order'),
     salvage: line.has('salvage'),
     bitmaps: line.has('bitmaps') ? { skipBroken: line.has('skip-broken-bitmaps') } : null,
     durable: isDurable(line.value('target-cache') ?? 'unsafe'),
@@ -194,9 +196,10 @@ function readSparse(line: CommandLine, context: Context): number {
   return bytes;
 }
 
-function requireCoroutines(text: string | null): void {
-  const count = text === null ? 1 : /^\s*\+?\d+$/.test(text) ? Number(text) : 0;
+function readCoroutines(text: string | null): number {
+  const count = text === null ? DEFAULT_COROUTINES : /^\s*\+?\d+$/.test(text) ? Number(text) : 0;
   if (count < 1 || count > MOST_COROUTINES) {
     throw new CommandError(`Invalid number of coroutines. Allowed number of coroutines is between 1 and ${MOST_COROUTINES}`);
   }
+  return count;
 }

@@ -16,7 +16,7 @@ import { FileStorage } from '../io/fileStorage';
 import { acquireLocks } from '../io/imageLocks';
 import { loading } from '../io/loading';
 import { realPath } from '../io/realPath';
-import { copyDisk, DEFAULT_SPARSE } from './copy/copyDisk';
+import { copyDisk, DEFAULT_COROUTINES, DEFAULT_SPARSE } from './copy/copyDisk';
 import { CopySource, type CopyInput } from './copy/copySource';
 import { openInput } from './copy/openInput';
 import type { ManageContext, ManagedFile } from './managedImage';
@@ -181,6 +181,8 @@ async function copyAbove(input: CopyInput, depth: number, target: BlockNode, spe
       targetIsZero: false,
       targetBackingSize: null,
       speed,
+      coroutines: DEFAULT_COROUTINES,
+      outOfOrder: false,
       onUnreadable: null,
     });
   } finally {

@@ -36,6 +36,9 @@ export interface ConvertRequest {
   readonly targetIsZero: boolean;
   /** Bytes of data that are copied in a second at most; 0 is no limit. */
   readonly speed: number;
+  /** As in CopyDiskOptions. */
+  readonly coroutines: number;
+  readonly outOfOrder: boolean;
   /** What cannot be read becomes zeroes. */
   readonly salvage: boolean;
   /** Copies persistent bitmaps too; `skipBroken` leaves out those that were not stored properly. */
@@ -119,6 +122,8 @@ async function convertInputs(
       targetIsZero: create ? !garbled && sparseBytes > 0 : request.targetIsZero,
       targetBackingSize: hasBacking(request) ? (node.backing?.size ?? 0) : null,
       speed: request.speed,
+      coroutines: request.coroutines,
+      outOfOrder: request.outOfOrder,
       onUnreadable: request.salvage ? (context.onUnreadable ?? (() => undefined)) : null,
     });
     if (durable) {

@@ -25,6 +25,10 @@ export interface CopyDiskOptions extends PaceOptions {
   readonly targetBackingSize: number | null;
   /** Bytes of data that are copied in a second at most; 0 is no limit. */
   readonly speed: number;
+  /** Chunks that are fetched or decompressed at the same time, at least 1: QEMU's coroutines. */
+  readonly coroutines: number;
+  /** A chunk is written as soon as it is there, whatever comes before it. */
+  readonly outOfOrder: boolean;
   /** What cannot be read becomes zeroes, and is told; null ends with the error. */
   readonly onUnreadable: ((offset: number, error: EngineError) => void) | null;
 }
@@ -33,8 +37,8 @@ export interface CopyDiskOptions extends PaceOptions {
 export const DEFAULT_SPARSE = 4096;
 /** Bytes that are copied at a time, at least a cluster: as many as the processor's cache holds. */
 const CHUNK = 512 * 1024;
-/** Chunks that are being decompressed at the same time. */
-const AHEAD = 6;
+/** Chunks that are fetched or decompressed at the same time when nothing else is said; as in QEMU. */
+export const DEFAULT_COROUTINES = 8;
 /** Chunks that are being written at the same time, to servers that take their time. */
 const BEHIND = 3;
 /** Holes in raw files are made of these. */
@@ -149,13 +153,20 @@ class DiskCopy {
       }
       chunk.ready?.catch(() => undefined);
       queue.push(chunk);
-      if (queue.length >= AHEAD) {
-        await this.finish(queue.shift()!);
+      if (queue.length >= this.options.coroutines) {
+        await this.finishOne(queue);
       }
     }
-    for (const chunk of queue) {
-      await this.finish(chunk);
+    while (queue.length > 0) {
+      await this.finishOne(queue);
     }
+  }
+
+  /** Writes a chunk of those that are on their way: the first, or the first that is there. */
+  private async finishOne(queue: Chunk[]): Promise<void> {
+    const index = this.options.outOfOrder ? await firstReady(queue) : 0;
+    const [chunk] = queue.splice(index, 1);
+    await this.finish(chunk!);
   }
 
   /** Waits until the limit lets the next chunk be copied. @throws EngineError `cancelled` */
@@ -171,7 +182,7 @@ class DiskCopy {
     done.catch(() => undefined);
     this.writes.push(done);
     // What is compressed comes to lie in the order of its clusters.
-    if (this.writes.length > (this.options.compressed ? 0 : BEHIND)) {
+    if (this.writes.length > (this.options.compressed && !this.options.outOfOrder ? 0 : BEHIND)) {
       await this.writes.shift();
     }
   }
@@ -356,4 +367,16 @@ class DiskCopy {
       return say(error);
     }
   }
+}
+
+/** Index of the first chunk that can be waited for no longer, or has failed. */
+function firstReady(queue: readonly Chunk[]): Promise<number> {
+  return Promise.race(
+    queue.map(({ ready }, index) =>
+      (ready ?? Promise.resolve()).then(
+        () => index,
+        () => index,
+      ),
+    ),
+  );
 }
