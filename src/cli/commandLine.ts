@@ -139,7 +139,7 @@ export const FORMAT: OptionSpec = { name: 'format', short: 'f', long: 'format', 
 export const OUTPUT: OptionSpec = { name: 'output', long: 'output', argument: true };
 export const FOLLOW: OptionSpec = { name: 'follow', long: 'follow', argument: true, own: true };
 
-/** QEMU's names for the ways to go through the page cache; this program always goes through it, which changes no result. */
+/** QEMU's names for the ways to go through the page cache; this program always goes through it. */
 const CACHE_MODES = new Set(['none', 'off', 'writeback', 'writethrough', 'directsync', 'unsafe']);
 
 /** @throws CommandError when `-T` names no cache mode */

@@ -13,7 +13,7 @@ import { followGate } from '../../engine/gate/policies';
 import { removeFile } from '../../engine/io/fileStorage';
 import { snapshotViewOf, type SnapshotSelector } from '../../engine/manage/copy/openInput';
 import type { LayerView } from '../../protocol/place';
-import { CommandLine, FORMAT, requireCacheMode, warn, type Context } from '../commandLine';
+import { CommandLine, FORMAT, isDurable, requireCacheMode, warn, type Context } from '../commandLine';
 import { announceReady, forkServer } from '../daemon';
 import { CommandError, UsageError } from '../errors';
 import { managedFile, manageContext } from '../managing';
@@ -75,7 +75,7 @@ export async function nbd(args: readonly string[], context: Context): Promise<nu
   }
   // What a request needs is given up with it: more room for young objects would make nothing faster, and the process far larger.
   setFlagsFromString('--semi-space-growth-factor=1');
-  const image = await open(line, settings.readOnly, context);
+  const image = await open(line, settings, context);
   try {
     if (line.has('copy-on-read')) {
       image.node.setCopyOnRead({ bottom: null, onError: tellOnce(context) });
@@ -94,6 +94,8 @@ interface Settings {
   readonly maxClients: number;
   readonly discard: 'unmap' | 'ignore';
   readonly detectZeroes: DetectZeroes;
+  /** QEMU's cache mode. */
+  readonly cache: string;
 }
 
 function readSettings(line: CommandLine): Settings {
@@ -120,6 +122,7 @@ function readSettings(line: CommandLine): Settings {
     maxClients: readNumber(line, 'shared', 1, 'Invalid shared device number'),
     discard,
     detectZeroes,
+    cache: line.value('cache') ?? 'writeback',
   };
 }
 
@@ -167,7 +170,7 @@ function readDetectZeroes(mode: string | null): DetectZeroes {
   }
 }
 
-async function open(line: CommandLine, readOnly: boolean, context: Context): Promise<OpenedImage> {
+async function open(line: CommandLine, { readOnly, cache }: Settings, context: Context): Promise<OpenedImage> {
   const argument = line.image(0);
   const { filename, format } = managedFile(argument);
   const snapshot = readSnapshotSelector(line.value('load-snapshot'));
@@ -187,6 +190,7 @@ async function open(line: CommandLine, readOnly: boolean, context: Context): Pro
       user: 'the NBD export',
       warmCaches: !argument.forceShare,
       forceShare: readOnly && argument.forceShare,
+      durable: isDurable(cache),
       passphraseOf,
     });
     if (format === null && image.node.driver === 'raw' && !readOnly) {
@@ -222,7 +226,7 @@ function chosenView(layer: Layer, snapshot: SnapshotSelector): LayerView {
 }
 
 async function serve(image: OpenedImage, line: CommandLine, settings: Settings): Promise<void> {
-  const { readOnly, address, allowRemote, maxClients, discard, detectZeroes } = settings;
+  const { readOnly, address, allowRemote, maxClients, discard, detectZeroes, cache } = settings;
   const bitmap = line.value('bitmap');
   const offered: NbdExport = {
     name: line.value('export-name') ?? '',
@@ -237,6 +241,7 @@ async function serve(image: OpenedImage, line: CommandLine, settings: Settings):
     leastBlock: image.node.driver === 'raw' && managedFile(line.image(0)).format === null ? SECTOR_SIZE : 1,
     discard,
     detectZeroes,
+    writethrough: cache === 'writethrough' || cache === 'directsync',
   };
   const pidFile = line.value('pid-file');
   const credentials = line.value('tls-creds');

@@ -33,9 +33,9 @@ export class Commands {
 
   /** @throws what the node throws; then nothing has been answered yet, or the last chunk not */
   perform(request: Request, payload: Buffer | null): Awaitable<void> {
-    const { node, discard = 'unmap' } = this.agreed.offered;
+    const { node, discard = 'unmap', writethrough = false } = this.agreed.offered;
     const { type, flags, offset, length } = request;
-    const fua = (flags & COMMAND_FLAG.fua) !== 0;
+    const fua = writethrough || (flags & COMMAND_FLAG.fua) !== 0;
     switch (type) {
       case COMMAND.read:
         return this.read(request);

@@ -25,6 +25,8 @@ export interface NbdExport {
   readonly leastBlock?: number | undefined;
   /** Whether what clients give up is given back to the file system, or kept; `unmap` when left out. */
   readonly discard?: 'unmap' | 'ignore' | undefined;
+  /** Whether what clients write is on the disk when it is answered, without their asking for it; false when left out. */
+  readonly writethrough?: boolean | undefined;
   /** Whether zeroes that clients write become zeroes that take no room: `on` keeps allocated what is; `off` when left out. */
   readonly detectZeroes?: DetectZeroes | undefined;
 }

@@ -124,6 +124,14 @@ describe('each command reaches the disk with its flags', () => {
     expect(node.notes.slice(1)).toEqual(notes);
   });
 
+  test('what a client writes is on the disk when it is answered, where that was asked for', async () => {
+    const node = disk();
+    const client = await RawClient.open((await serve([offer(node, { writethrough: true })])).path);
+    await client.ask({ type: WRITE, length: 512, payload: Buffer.alloc(512, 7) });
+    await client.ask({ type: TRIM, length: CLUSTER });
+    expect(node.notes).toEqual(['write 0 512 fua', `discard 0 ${CLUSTER}`, 'flush']);
+  });
+
   test('a read-only disk refuses all that would change it', async () => {
     const node = disk();
     const client = await RawClient.open((await serve([offer(node, { readOnly: true })])).path);
