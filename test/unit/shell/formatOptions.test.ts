@@ -8,7 +8,7 @@ function names(specs: readonly { readonly name: string }[]): string[] {
 
 describe('options of a new image', () => {
   it('are those that the others leave open', () => {
-    expect(names(createOptions('qcow2', { compat: '0.10' }, false))).toEqual(['cluster_size', 'preallocation', 'compat', 'encrypt.format']);
+    expect(names(createOptions('qcow2', { compat: '0.10' }, false))).toEqual(['cluster_size', 'preallocation', 'encrypt.format', 'compat']);
     expect(names(createOptions('qcow2', { cluster_size: '4K' }, false))).not.toContain('extended_l2');
     expect(names(createOptions('qcow2', {}, true))).not.toContain('preallocation');
     expect(names(createOptions('qed', {}, true))).toEqual(['cluster_size', 'table_size']);

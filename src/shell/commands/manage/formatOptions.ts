@@ -97,6 +97,7 @@ const CREATE: Readonly<Record<WritableFormat, readonly OptionSpec[]>> = {
       standard: '64K',
     },
     preallocation('off', 'metadata', 'falloc', 'full'),
+    ENCRYPTION,
     COMPAT,
     LAZY_REFCOUNTS,
     REFCOUNT_BITS,
@@ -120,7 +121,6 @@ const CREATE: Readonly<Record<WritableFormat, readonly OptionSpec[]>> = {
       // Subclusters are 512 bytes at least.
       when: (options) => isVersion3(options) && !['512', '1K', '2K', '4K', '8K'].includes(options['cluster_size'] ?? '64K'),
     },
-    ENCRYPTION,
   ],
   qed: [
     {
