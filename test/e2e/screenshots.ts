@@ -12,7 +12,7 @@ import type { ThemeKind } from '../harness/theme';
 import { startTestServer } from '../harness/vscodeServer';
 import { VsCodeWindow } from '../harness/window';
 import { Wizard } from '../harness/wizard';
-import { takeForWalkthrough } from './walkthroughPictures';
+import { takeForWalkthrough, takeJobForWalkthrough } from './walkthroughPictures';
 
 /*
  * `npm run screenshots`: every tab in every theme into test-results/screenshots, to be looked at, the README's pictures into docs/images
@@ -88,13 +88,16 @@ async function takeJobs(window: VsCodeWindow, picture: string): Promise<void> {
   const wizard = new Wizard(window);
   await window.runCommandThatAsks('Chainscope: Flatten…');
   await wizard.choose('At most…');
-  await wizard.type('1M');
-  await wizard.message(/At most 1 MiB/).waitFor();
+  await wizard.type('256K');
+  await wizard.message(/At most 256 KiB/).waitFor();
   await wizard.accept();
   await window.dialog().getByRole('button', { name: 'Flatten' }).click();
   const row = window.treeRow(/^Flatten web-server-staging\.qcow2/);
   await window.treeRow(/^Flatten web-server-staging\.qcow2, [1-9]\d? % · .* left/).waitFor();
   await window.screenshot(picture);
+  await takeJobForWalkthrough(window, editor);
+  await window.page.setViewportSize(SIZE);
+  await window.setTheme('dark');
   await window.runCommand('Chainscope: Cancel Job');
   await window.treeRow(/^Flatten web-server-staging\.qcow2, cancelled/).waitFor();
   await window.runCommand('Chainscope: Dismiss Jobs That Have Ended');

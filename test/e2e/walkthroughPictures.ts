@@ -8,11 +8,29 @@ const SIZE = { width: 960, height: 640 };
 
 /** Takes the pictures of the walkthrough ("Get started with Chainscope"), which shows the one that goes with the theme. */
 export async function takeForWalkthrough(window: VsCodeWindow): Promise<void> {
+  await inBothThemes(window, async (picture) => {
+    await takeAll(window, picture);
+    await window.closeAllEditors();
+  });
+}
+
+/** The same of a job that is under way, beside the map of its image. */
+export async function takeJobForWalkthrough(window: VsCodeWindow, editor: ImageEditor): Promise<void> {
+  await inBothThemes(window, async (picture) => {
+    // Painted anew, in this size and these colours.
+    await editor.show('Overview');
+    await (await editor.frame()).evaluate(() => performance.clearMarks());
+    await editor.show('Map');
+    await editor.mapPainted();
+    await window.screenshot(picture('jobs'));
+  });
+}
+
+async function inBothThemes(window: VsCodeWindow, take: (picture: (name: string) => string) => Promise<void>): Promise<void> {
   await window.page.setViewportSize(SIZE);
   for (const theme of ['light', 'dark'] as const) {
     await window.setTheme(theme);
-    await takeAll(window, (name) => join(ROOT, 'media', 'walkthrough', `${name}-${theme}.png`));
-    await window.closeAllEditors();
+    await take((name) => join(ROOT, 'media', 'walkthrough', `${name}-${theme}.png`));
   }
 }
 
