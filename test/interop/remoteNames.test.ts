@@ -176,7 +176,13 @@ describe('what is copied from servers is what is there', () => {
       ['raw', `${address}/base.raw`],
     ] as const;
     for (const [format, source] of sources) {
-      for (const [target, ...options] of [['raw'], ['qcow2'], ['qcow2', '-c', '-m', '16', '-W'], ['qcow2', '--salvage', '-m', '1'], ['raw', '-S', '0']] as const) {
+      for (const [target, ...options] of [
+        ['raw'],
+        ['qcow2'],
+        ['qcow2', '-c', '-m', '16', '-W'],
+        ['qcow2', '--salvage', '-m', '1'],
+        ['raw', '-S', '0'],
+      ] as const) {
         await runs('convert', '-f', format, '-O', target, ...options, source, 'copy');
         await same(target, 'copy', 'base.raw');
       }
