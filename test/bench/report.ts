@@ -40,10 +40,12 @@ export function report(ratios: readonly RatioResult[], figures: readonly FigureR
     '',
     '| what | measured | aim | |',
     '|---|---:|---:|---|',
-    ...figures.map(
-      ({ figure, value }) =>
-        `| ${figure.name} | ${value.toFixed(figure.unit === 'bytes' ? 0 : 1)} ${figure.unit} | ${figure.target === null ? '-' : `${figure.target} ${figure.unit}`} | ${verdict(figure.target, meets(figure, value))} |`,
-    ),
+    ...figures.map(({ figure, value }) => {
+      const { name, unit, target } = figure;
+      // What is shown is what is judged.
+      const shown = value.toFixed(unit === 'bytes' ? 0 : 1);
+      return `| ${name} | ${shown} ${unit} | ${target === null ? '-' : `${target} ${unit}`} | ${verdict(target, meets(figure, Number(shown)))} |`;
+    }),
     '',
     ...failed.map((name) => `Not measured, since it failed: ${name}.\n`),
     '## Commands',
