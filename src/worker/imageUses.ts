@@ -1,5 +1,5 @@
 import { EngineError } from '../engine/errors';
-import { FileSource, type FileIdentity } from '../engine/io/file';
+import { fileKey, FileSource, type FileIdentity } from '../engine/io/file';
 import type { SharedGraph } from './sharedGraph';
 
 /** What is done with a file, by whom: "another change". */
@@ -36,7 +36,7 @@ export class ImageUses {
   claim(claims: readonly Claim[], user: string, inGraph = false): () => void {
     const taken = claims.flatMap(({ path, writes }) => {
       const identity = identityOf(path);
-      return identity === null ? [] : [{ path, identity, file: keyOf(identity), use: { user, writes, inGraph } }];
+      return identity === null ? [] : [{ path, identity, file: fileKey(identity), use: { user, writes, inGraph } }];
     });
     for (const { path, identity, file, use } of taken) {
       const others = [...(this.uses.get(file) ?? []), ...this.usesInGraph(identity)];
@@ -64,10 +64,6 @@ export class ImageUses {
     const use = this.graph.useOf(identity);
     return use === null ? [] : [{ ...use, inGraph: true }];
   }
-}
-
-function keyOf({ device, inode }: FileIdentity): string {
-  return `${device}:${inode}`;
 }
 
 function identityOf(path: string): FileIdentity | null {

@@ -63,7 +63,7 @@ describe('managing images', () => {
 
   it('says why an image cannot be made', async () => {
     const answers = [choosesFile(images.of('missing-folder/x.qcow2')), picks(RUN)];
-    await Person.runs('newOverlay', uri('disk.qcow2'), ...answers, failsWith(/No such file or directory/));
+    await Person.runs('newOverlay', uri('disk.qcow2'), ...answers, failsWith(/No such file or directory\. Could not open backing image\./));
     assert.ok(!existsSync(images.of('missing-folder')));
   });
 

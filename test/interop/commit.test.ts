@@ -68,6 +68,20 @@ test('what another program wrote before the image was locked is committed', asyn
   expect((await qemuImg(['check', '-f', 'qcow2', join(home, 'base')])).code).toBe(0);
 });
 
+test('no more is copied than the rate allows', async () => {
+  await chain(twins.ours, 'slow');
+  const [top, middle] = ['top', 'middle'].map((name) => join(twins.ours, 'slow', name));
+  await writeWithQemuIo(['-f', 'qcow2', top!], ['write -P 7 0 4M']);
+  const ending = new AbortController();
+  const commit = commitImage(
+    { image: { filename: top!, format: 'qcow2' }, base: null, keep: false, durable: false, speed: 1 },
+    // It first has something to tell when it waits.
+    { gate: onceOpened(() => undefined), signal: ending.signal, onProgress: (done) => done > 0 && ending.abort() },
+  );
+  await expect(commit).rejects.toMatchObject({ code: 'cancelled' });
+  await writeWithQemuIo(['-r', '-f', 'qcow2', middle!], ['read -P 7 0 512k', 'read -P 0 512k 3584k']);
+});
+
 test('an image that another program built on something else meanwhile is not committed', async () => {
   await chain(twins.ours, 'rebased');
   const home = join(twins.ours, 'rebased');

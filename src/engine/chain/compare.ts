@@ -1,6 +1,6 @@
 import { EngineError } from '../errors';
 import type { ClusterCipher } from '../formats/qcow2/crypto/clusterCipher';
-import { FileSource } from '../io/file';
+import { fileKey, FileSource } from '../io/file';
 import { Pace, type PaceOptions } from '../pace';
 import type { Layer, OpenedChain } from './layer';
 import { openReader, type ChainReader } from './chainReader';
@@ -133,7 +133,7 @@ class CompareSide {
     this.files = chain.layers.map((layer) => {
       const source = dataSource(layer);
       const file = source instanceof FileSource ? source : null;
-      const identity = file ? `${file.identity.device}:${file.identity.inode}` : '';
+      const identity = file ? fileKey(file.identity) : '';
       return { identity, source: file, sparse: file !== null && file.allocatedBytes < file.size };
     });
   }

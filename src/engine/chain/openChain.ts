@@ -3,7 +3,7 @@ import { cancelled, unsupported } from '../errors';
 import { protocolOf, resolveName, type ResolvedName } from '../gate/filename';
 import type { OpeningGate } from '../gate/gate';
 import { remoteNameOf } from '../gate/remoteName';
-import { FileSource } from '../io/file';
+import { fileKey, FileSource } from '../io/file';
 import { loading } from '../io/loading';
 import { LockTable, usageOf, USAGE_UNKNOWN } from '../io/locks';
 import type { ByteSource } from '../io/source';
@@ -250,5 +250,5 @@ function activeImage(file: string): Pick<ResolvedName, 'path' | 'remote'> {
 
 /** Equal for two names of one file. */
 function identityOf(source: ByteSource): string {
-  return source instanceof FileSource ? `${source.identity.device}:${source.identity.inode}` : source.name;
+  return source instanceof FileSource ? fileKey(source.identity) : source.name;
 }

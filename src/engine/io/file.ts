@@ -24,6 +24,11 @@ export interface FileIdentity {
   readonly inode: bigint;
 }
 
+/** Equal for two names of one file, and for no two files. */
+export function fileKey({ device, inode }: FileIdentity): string {
+  return `${device}:${inode}`;
+}
+
 /** What `stat` told of a file. */
 export interface FileStat {
   readonly size: number;

@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
 
 import { EngineError, errnoOf, fileError } from '../errors';
-import { FileSource } from './file';
+import { fileKey, FileSource } from './file';
 import { nativeCalls } from './native';
 import type { Storage, StoragePreallocation } from './storage';
 
@@ -78,8 +78,7 @@ export class FileStorage extends FileSource implements Storage {
    */
   static reopen(file: FileSource, options: Pick<FileStorageOptions, 'writable' | 'durable'>): FileStorage {
     const opened = FileStorage.openFile(file.path, { ...options, name: file.name });
-    const { device, inode } = opened.identity;
-    if (device !== file.identity.device || inode !== file.identity.inode) {
+    if (fileKey(opened.identity) !== fileKey(file.identity)) {
       opened.close();
       throw new EngineError('file.notFound', `'${file.name}' was replaced by another file while it was in use.`, { file: file.name });
     }

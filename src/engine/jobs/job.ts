@@ -1,9 +1,9 @@
 import type { JobHold, JobOutcome, JobState, JobStatus, JobType, JobVerb, OnError } from '../../protocol/jobs';
 import { cancelled, EngineError, invalidRequest, isCancelled } from '../errors';
+import { SpeedLimit } from '../speedLimit';
 import { SYSTEM_CLOCK, type JobClock } from './clock';
 import type { JobContext, JobPacer, JobWork } from './jobWork';
 import { Rate } from './rate';
-import { SpeedLimit } from '../speedLimit';
 import { hasEnded, mayBeTold, mayFollow } from './states';
 
 /** A job as it is now; `error` is what was thrown. */

@@ -11,6 +11,7 @@ import { SECTOR_SIZE } from '../formats/raw/size';
 import { protocolOf, resolveName } from '../gate/filename';
 import type { OpeningGate } from '../gate/gate';
 import { requireOpenableLayer } from '../info/opening';
+import { fileKey } from '../io/file';
 import { FileStorage, removeFile } from '../io/fileStorage';
 import { acquireLocks, type LockRole } from '../io/imageLocks';
 import type { StoragePreallocation } from '../io/storage';
@@ -170,7 +171,7 @@ async function makeImage(filename: string, format: ImageFormat, values: OptionVa
         }
         const { path } = resolveName(dataFileName, { imageFilename: filename, role: 'data-file', currentFolder: context.currentFolder });
         await withNewFile(path ?? dataFileName, 'data-file-writer', async (dataFile) => {
-          if (dataFile.identity.device === storage.identity.device && dataFile.identity.inode === storage.identity.inode) {
+          if (fileKey(dataFile.identity) === fileKey(storage.identity)) {
             throw invalidRequest('The data file cannot be the image itself.');
           }
           dataFile.truncate(0);

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import type { BlockNode } from '../../../src/engine/block/blockNode';
+import { EngineError } from '../../../src/engine/errors';
 import { copyDisk, type CopyDiskOptions } from '../../../src/engine/manage/copy/copyDisk';
 import type { CopySource } from '../../../src/engine/manage/copy/copySource';
 
@@ -22,7 +23,7 @@ class SlowCopy {
   readonly asked: number[] = [];
   readonly written: number[] = [];
   readonly ended: Promise<void>;
-  private readonly arrivals = new Map<number, () => void>();
+  private readonly arrivals = new Map<number, { come: () => void; fail: (error: Error) => void }>();
 
   constructor(chunks: number, options: Partial<CopyDiskOptions>) {
     const source = {
@@ -31,7 +32,7 @@ class SlowCopy {
       read: (offset: number, target: Uint8Array) => {
         target.fill(1 + offset / CHUNK);
         this.asked.push(offset / CHUNK);
-        return new Promise<void>((resolve) => this.arrivals.set(offset / CHUNK, resolve));
+        return new Promise<void>((come, fail) => this.arrivals.set(offset / CHUNK, { come, fail }));
       },
     } as unknown as CopySource;
     const target = {
@@ -47,9 +48,15 @@ class SlowCopy {
   /** Lets chunks come, one after the other, and everything that follows from that happen. */
   async come(...chunks: readonly number[]): Promise<void> {
     for (const chunk of chunks) {
-      this.arrivals.get(chunk)?.();
+      this.arrivals.get(chunk)?.come();
       await new Promise((resolve) => setImmediate(resolve));
     }
+  }
+
+  /** Lets a chunk that was asked for fail to come, and everything that follows from that happen. */
+  async fail(chunk: number, error: Error): Promise<void> {
+    this.arrivals.get(chunk)?.fail(error);
+    await new Promise((resolve) => setImmediate(resolve));
   }
 }
 
@@ -77,5 +84,17 @@ describe('a disk that comes slowly', () => {
     await copy.come(2, 1, 3, 0);
     await copy.ended;
     expect(copy.written).toEqual([2, 1, 3, 0]);
+  });
+
+  it('is not saved any more, and tells of nothing, once the copy has failed', async () => {
+    const unreadable: number[] = [];
+    const copy = new SlowCopy(4, { coroutines: 2, onUnreadable: (offset) => void unreadable.push(offset) });
+    await copy.come();
+    expect(copy.asked).toEqual([0, 1]);
+    const failed = expect(copy.ended).rejects.toThrow('a fault of ours');
+    await copy.fail(0, new TypeError('a fault of ours'));
+    await failed;
+    await copy.fail(1, new EngineError('network.failed', 'gone'));
+    expect({ asked: copy.asked, unreadable }).toEqual({ asked: [0, 1], unreadable: [] });
   });
 });

@@ -3,7 +3,7 @@ import { invalidFormat, readOnlyImage } from '../../errors';
 import type { ClusterCipher } from '../../formats/qcow2/crypto/clusterCipher';
 import { openCipher } from '../../formats/qcow2/crypto/open';
 import { remoteNameOf } from '../../gate/remoteName';
-import { FileSource } from '../../io/file';
+import { fileKey, FileSource } from '../../io/file';
 import { FileStorage } from '../../io/fileStorage';
 import type { ImageLock } from '../../io/imageLocks';
 import { openRemote } from '../../io/remote/openRemote';
@@ -15,7 +15,7 @@ import { filesOf, readerLocks, writerRole } from './layerFiles';
 
 /** Equal for two names of one file, and different for what is seen of it. */
 export function keyOf({ source, filename }: Layer, view: LayerView): string {
-  const file = source instanceof FileSource ? `${source.identity.device}:${source.identity.inode}` : filename;
+  const file = source instanceof FileSource ? fileKey(source.identity) : filename;
   return view.kind === 'snapshot' ? `${file}@${view.index}` : file;
 }
 

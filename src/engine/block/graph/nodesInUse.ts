@@ -1,5 +1,5 @@
 import { invalidRequest } from '../../errors';
-import { FileSource, type FileIdentity } from '../../io/file';
+import { fileKey, FileSource, type FileIdentity } from '../../io/file';
 import type { BlockNode } from '../blockNode';
 import type { GuestObserver } from '../trackedNode';
 import { quotaOf, requireNobodyBeside, startWarming } from './cacheImages';
@@ -56,18 +56,14 @@ export class NodesInUse {
     throw invalidRequest(`${image.filename} is not in use any more.`);
   }
 
-  /** Who uses a file, and whether it is written; null for nobody. */
-  useOf({ device, inode }: FileIdentity): FileUse | null {
-    for (const { layer, parents, tracked } of this.nodes.values()) {
-      const has = filesOf(layer).some(
-        (file) => file instanceof FileSource && file.identity.device === device && file.identity.inode === inode,
-      );
-      const [first] = [...parents.values()].sort((one, other) => Number(changes(other)) - Number(changes(one)));
-      if (has && first) {
-        return { user: first.name, writes: !tracked.readOnly };
-      }
-    }
-    return null;
+  /** Who uses a file, before others whoever changes it, and whether it is written; null for nobody. */
+  useOf(identity: FileIdentity): FileUse | null {
+    const key = fileKey(identity);
+    const users = [...this.nodes.values()]
+      .filter(({ layer }) => filesOf(layer).some((file) => file instanceof FileSource && fileKey(file.identity) === key))
+      .flatMap(({ parents, tracked }) => [...parents.values()].map((parent) => ({ parent, writes: !tracked.readOnly })));
+    const user = users.find(({ parent }) => changes(parent)) ?? users.find(({ writes }) => writes) ?? users[0];
+    return user ? { user: user.parent.name, writes: user.writes } : null;
   }
 
   /** Adds a use. @throws EngineError `file.locked` where another does not allow it; as the drivers */

@@ -77,6 +77,8 @@ class DiskCopy {
   private readonly spare: Buffer[] = [];
   private readonly behind: WriteBehind;
   private readonly writes: Promise<void>[] = [];
+  /** It has failed or was cancelled: what is still on its way is of no use, and its source may be closed. */
+  private over = false;
 
   constructor(source: CopySource, target: BlockNode, options: CopyDiskOptions) {
     const { sparseBytes, compressed, wholeClusters, targetBackingSize } = options;
@@ -101,6 +103,7 @@ class DiskCopy {
       await this.copy();
       await allEnded(this.writes);
     } catch (error) {
+      this.over = true;
       // The buffers belong to the target until it is done with them.
       await Promise.allSettled(this.writes);
       throw error;
@@ -266,8 +269,7 @@ class DiskCopy {
 
   /** Reads sector by sector what cannot be read as a whole. @throws what keeps it from being read, where that is not allowed */
   private async salvage(offset: number, bytes: Uint8Array, error: unknown): Promise<void> {
-    const { onUnreadable } = this.options;
-    if (onUnreadable === null || !(error instanceof EngineError)) {
+    if (!this.mayBeZeroes(error)) {
       throw reworded(error, (message) => `error while reading at byte ${offset}: ${message}`);
     }
     for (let done = 0; done < bytes.length; done += SECTOR_SIZE) {
@@ -275,13 +277,18 @@ class DiskCopy {
       try {
         await loading(() => this.source.read(offset + done, sector, false));
       } catch (problem) {
-        if (!(problem instanceof EngineError)) {
+        if (!this.mayBeZeroes(problem)) {
           throw problem;
         }
-        onUnreadable(offset + done, problem);
+        this.options.onUnreadable?.(offset + done, problem);
         sector.fill(0);
       }
     }
+  }
+
+  /** Whether what this keeps from being read becomes zeroes. */
+  private mayBeZeroes(error: unknown): error is EngineError {
+    return this.options.onUnreadable !== null && !this.over && error instanceof EngineError;
   }
 
   private write(chunk: Chunk): Awaitable<void> {

@@ -9,7 +9,7 @@ import { counted } from '../../chains/wording';
 import { realPathOf } from '../../trust/realPath';
 import { requireTrust } from '../../trust/required';
 import { createOptions, saidOptions } from './formatOptions';
-import { hasPassphrase, mayReplace, newFile, WRITABLE_FORMATS } from './newImages';
+import { givesPassphrase, mayReplace, newFile, WRITABLE_FORMATS } from './newImages';
 import { COPY_COMMAND, copyCommand, defaultFolder, perform, showNew, tellDone, type Operation } from './operations';
 import type { ManageParts } from './parts';
 import { reviewStep, type ReviewRow } from './review';
@@ -80,7 +80,7 @@ export async function convertImage(parts: ManageParts, argument: unknown): Promi
     return;
   }
   const operation = operationOf(subject, answers);
-  if ((await mayReplace(parts, answers.target)) && (await hasPassphrase(parts, answers.target, operation.params.options))) {
+  if ((await mayReplace(parts, answers.target)) && (await givesPassphrase(parts, answers.target, operation.params.options))) {
     const result = await perform(parts, operation);
     await showNew(parts, answers.target, answers.targetFormat);
     tellDone(

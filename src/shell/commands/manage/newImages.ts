@@ -133,7 +133,7 @@ export async function mayReplace(parts: ManageParts, file: string): Promise<bool
 }
 
 /** Asks for the passphrase of a new image that is to be encrypted. False when the person gave none: then nothing is made. */
-export async function hasPassphrase({ passphrases }: ManageParts, file: string, options: FormatOptions): Promise<boolean> {
+export async function givesPassphrase({ passphrases }: ManageParts, file: string, options: FormatOptions): Promise<boolean> {
   return !isEncrypted(options) || passphrases.choose(file);
 }
 
@@ -198,7 +198,7 @@ async function create(parts: ManageParts, answers: NewImage | null): Promise<voi
     return;
   }
   const operation = operationOf(answers);
-  if (!(await hasPassphrase(parts, answers.path, operation.params.options))) {
+  if (!(await givesPassphrase(parts, answers.path, operation.params.options))) {
     return;
   }
   await perform(parts, operation);
